@@ -1,0 +1,59 @@
+"""Every error whetsim raises on purpose.
+
+Texts have one form: *where: what is wrong (got X; need Y). What to do.*
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "BackendNotInstalledError",
+    "CapacityError",
+    "FormatError",
+    "MappingError",
+    "SampleError",
+    "UnknownNameError",
+    "UnsupportedError",
+    "WhetsimError",
+    "did_you_mean",
+]
+
+
+class WhetsimError(Exception):
+    """Base class: catching it catches every error that whetsim raises on purpose."""
+
+
+class FormatError(WhetsimError, ValueError):
+    """A file or a model description is not what it must be."""
+
+
+class MappingError(WhetsimError, ValueError):
+    """A trained model cannot become a spiking network; the text names layer and reason."""
+
+
+class SampleError(WhetsimError, ValueError):
+    """Samples, labels or keys have the wrong shape, type or range."""
+
+
+class CapacityError(WhetsimError, ValueError):
+    """A network does not fit a chip."""
+
+
+class UnsupportedError(WhetsimError, NotImplementedError):
+    """A backend was asked for something outside its declared capabilities."""
+
+
+class UnknownNameError(WhetsimError, LookupError):
+    """No backend, data set or network has the name that was asked for."""
+
+
+class BackendNotInstalledError(WhetsimError, ImportError):
+    """A package that is needed is not installed; the text says how to get it."""
+
+
+def did_you_mean(name: object, choices: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the closest of `choices`, else an empty string."""
+    close = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,213 @@
+"""`Recording`: what a run leaves behind, per population and sample."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whetsim.errors import SampleError
+from whetsim.network import SpikingNetwork
+
+__all__ = ["Record", "Recorder", "Recording", "Timing"]
+
+Record = Literal["counts", "rasters"]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the time of a run went, in seconds of wall clock."""
+
+    build_s: float
+    run_s: float
+    read_s: float
+
+    @property
+    def total_s(self) -> float:
+        """Build, run and read-out together."""
+        return self.build_s + self.run_s + self.read_s
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """Spikes of one run, of every population, for every sample.
+
+    Parameters
+    ----------
+    network : SpikingNetwork
+        What ran, in the encoding it ran with.
+    backend, schedule : str
+    versions : mapping
+        Versions of whetsim and of the simulator.
+    n_samples : int
+    spike_counts : mapping
+        Population (and ``"input"``) to int64 array ``(n_samples,)``.
+    synops : mapping
+        Population to int64 array ``(n_samples,)``: spikes times synapses that reached it.
+    digests : mapping
+        Population to uint64 array ``(n_samples,)``, a fingerprint of each sample's spikes, so that
+        two runs can be compared without their rasters.
+    packed : mapping
+        Population to its bit-packed raster ``(n_samples, ceil(n / 8))``; empty unless recorded.
+    scores : array (n_samples, n_classes), optional
+    samples : integer array, optional
+        The samples, kept with the rasters.
+    input_rounding : float
+        By how much float samples were moved to the input grid at most.
+    timing : Timing
+    """
+
+    network: SpikingNetwork
+    backend: str
+    schedule: str
+    versions: Mapping[str, str]
+    n_samples: int
+    spike_counts: Mapping[str, NDArray[np.int64]]
+    synops: Mapping[str, NDArray[np.int64]]
+    digests: Mapping[str, NDArray[np.uint64]]
+    packed: Mapping[str, NDArray[np.uint8]]
+    scores: NDArray[np.float64] | None
+    samples: NDArray[Any] | None
+    input_rounding: float
+    timing: Timing
+
+    @property
+    def has_rasters(self) -> bool:
+        """Whether single spikes were kept."""
+        return bool(self.packed)
+
+    def raster(self, name: str) -> NDArray[np.bool_]:
+        """Return the spikes of a population, bool ``(n_samples, n_neurons)``.
+
+        Raises
+        ------
+        SampleError
+            If the run kept counts alone.
+        """
+        if not self.has_rasters:
+            raise SampleError("raster: this run kept counts alone. Run with record='rasters'.")
+        size = self.network[name].size
+        bits = np.unpackbits(self.packed[name], axis=1, count=size)
+        return bits.astype(bool)
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """Class of each sample after key decoding, ``(n_samples,)``; the lowest of tied ones."""
+        return np.asarray(self._scores.argmax(axis=1), dtype=np.int64)
+
+    @property
+    def tied(self) -> NDArray[np.bool_]:
+        """Whether two or more classes share the best score, ``(n_samples,)``."""
+        scores = self._scores
+        result: NDArray[np.bool_] = (scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1
+        return result
+
+    def accuracy(self, labels: NDArray[Any]) -> float:
+        """Return the fraction of predictions that equal `labels`, nan for no samples."""
+        labels = np.asarray(labels)
+        if labels.shape != (self.n_samples,):
+            raise SampleError(
+                f"labels: shape {labels.shape}; need ({self.n_samples},), one a sample."
+            )
+        return float((self.predictions == labels).mean()) if self.n_samples else float("nan")
+
+    @property
+    def _scores(self) -> NDArray[np.float64]:
+        if self.scores is None:
+            raise SampleError(
+                "predictions: the network has no readout key. Use the output spikes: "
+                f"recording.raster({self.network.output!r})."
+            )
+        return self.scores
+
+    @property
+    def spikes_per_sample(self) -> dict[str, float]:
+        """Mean number of spikes a sample, for each population."""
+        return {
+            name: float(counts.mean()) if self.n_samples else 0.0
+            for name, counts in self.spike_counts.items()
+        }
+
+    @property
+    def synops_per_sample(self) -> float:
+        """Mean number of synaptic operations a sample."""
+        return sum(float(s.sum()) for s in self.synops.values()) / max(self.n_samples, 1)
+
+
+@dataclass
+class Recorder:
+    """Collects blocks of a run and makes a `Recording` of them."""
+
+    network: SpikingNetwork
+    record: Record
+    _parts: dict[str, dict[str, list[NDArray[Any]]]] = field(default_factory=dict)
+    n_samples: int = 0
+
+    def add(self, values: NDArray[Any], rasters: Mapping[str, NDArray[np.bool_]]) -> None:
+        """Add one block: input event values and the rasters of all populations."""
+        network, source = self.network, self.network.input.name
+        spikes: dict[str, NDArray[Any]] = {source: values != 0, **rasters}
+        for name, raster in spikes.items():
+            self._append("counts", name, raster.sum(axis=1, dtype=np.int64))
+        synops = {p.name: np.zeros(len(values), dtype=np.int64) for p in network.populations}
+        for projection in network.projections:
+            # float64 counts are exact here and let BLAS add them up.
+            fan_out = projection.connectivity.fan_out.astype(np.float64)
+            synops[projection.target] += np.rint(spikes[projection.source] @ fan_out).astype(int)
+        for name, counts in synops.items():
+            self._append("synops", name, counts)
+        for name, raster in rasters.items():
+            packed = np.packbits(raster, axis=1)
+            self._append("digests", name, _digests(packed))
+            if self.record == "rasters":
+                self._append("packed", name, packed)
+        if network.readout is not None:
+            self._append("scores", "", network.readout.scores(rasters[network.output]))
+        self.n_samples += len(values)
+
+    def finish(self, **details: Any) -> Recording:
+        """Return the recording of all blocks so far."""
+        scores = self._join("scores").get("")
+        network = self.network
+        if scores is None and network.readout is not None:
+            scores = np.zeros((0, network.readout.n_classes))
+        names = [p.name for p in network.populations]
+        empty = np.zeros(0, dtype=np.int64)
+        packed = self._join("packed")
+        if self.record == "rasters" and not packed:
+            packed = {n: np.zeros((0, -(-network[n].size // 8)), dtype=np.uint8) for n in names}
+        return Recording(
+            network=network,
+            n_samples=self.n_samples,
+            spike_counts=self._join("counts", [network.input.name, *names], empty),
+            synops=self._join("synops", names, empty),
+            digests=self._join("digests", names, empty.astype(np.uint64)),
+            packed=packed,
+            scores=scores,
+            **details,
+        )
+
+    def _append(self, kind: str, name: str, array: NDArray[Any]) -> None:
+        self._parts.setdefault(kind, {}).setdefault(name, []).append(array)
+
+    def _join(
+        self, kind: str, names: list[str] | None = None, empty: NDArray[Any] | None = None
+    ) -> Mapping[str, NDArray[Any]]:
+        parts = self._parts.get(kind, {})
+        result: dict[str, NDArray[Any]] = {}
+        for name in parts if names is None else names:
+            joined = np.concatenate(parts[name]) if name in parts else empty
+            assert joined is not None
+            joined.flags.writeable = False
+            result[name] = joined
+        return MappingProxyType(result)
+
+
+def _digests(packed: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    rows = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in packed)
+    return np.frombuffer(b"".join(rows), dtype="<u8").astype(np.uint64)

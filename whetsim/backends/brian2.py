@@ -1,0 +1,331 @@
+"""Backend ``brian2``: the whole network in one neuron group and two sets of synapses.
+
+One step is 1 ms. In a Brian2 step thresholds come before synapses, so a spike that is delivered
+without delay is tested in the next step: a projection of d steps has a synaptic delay of d - 1.
+
+Weights, sizes and schedules are data and every object has a fixed name, so that Brian2 generates
+the same code for every network: it is compiled once and comes from Brian2's cache from then on.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whetsim.backend import Backend, Capabilities, ClockedSimulation, Events, Schedule, Simulation
+from whetsim.backends.quiet import quiet
+from whetsim.backends.support import need, package_version, real_synapses
+from whetsim.errors import UnsupportedError, did_you_mean
+from whetsim.network import SpikingNetwork
+
+__all__ = ["Brian2Backend"]
+
+TARGETS = ("auto", "cython", "numpy", "cpp_standalone")
+
+EQUATIONS = """
+v : 1
+bias : 1 (constant)
+keep : 1 (shared)
+"""
+# A neuron that fired starts from 0. Pipelined, keep is 0 and every neuron starts from its bias;
+# sequential, keep is 1 and the bias arrives as a spike.
+RENEW = "v = keep * v * int(v < 0.5) + bias"
+
+
+class Brian2Backend(Backend):
+    """Brian2 through its own interface."""
+
+    name = "brian2"
+    capabilities = Capabilities()
+    options = {
+        "target": "'auto', 'cython' (compiled once), 'numpy' (no compiler needed) or "
+        "'cpp_standalone' (compiled for this network)",
+        "threads": "OpenMP threads, with cpp_standalone; 1 by default",
+    }
+
+    def versions(self) -> Mapping[str, str]:
+        return {"brian2": package_version("brian2", self.name, "brian2")}
+
+    def build(self, network: SpikingNetwork, schedule: Schedule, **options: Any) -> Simulation:
+        target = options.get("target", "auto")
+        if target not in TARGETS:
+            raise UnsupportedError(
+                f"brian2: no target {target!r}; it has: {', '.join(TARGETS)}."
+                f"{did_you_mean(target, TARGETS)}"
+            )
+        threads = options.get("threads", 1)
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise UnsupportedError(
+                f"brian2: threads must be a whole number of at least 1 (got {threads!r})."
+            )
+        if threads > 1 and target != "cpp_standalone":
+            raise UnsupportedError("brian2: threads need target='cpp_standalone'.")
+        b2 = need("brian2", "brian2", "brian2")
+        # Otherwise Brian2 answers Ctrl-C by ending the run early as if nothing had happened.
+        b2.prefs.core.stop_on_keyboard_interrupt = False
+        if target == "cpp_standalone":
+            return _StandaloneSimulation(b2, network, schedule, threads)
+        return _RuntimeSimulation(b2, network, schedule, _resolve(b2, target))
+
+
+def _resolve(b2: Any, target: str) -> str:
+    if target != "auto":
+        return target
+    from brian2.codegen.runtime.cython_rt import CythonCodeObject
+
+    with quiet():
+        return "cython" if CythonCodeObject.is_available() else "numpy"
+
+
+class _Brian2Simulation(ClockedSimulation):
+    """The objects that both ways of running share."""
+
+    def __init__(self, b2: Any, network: SpikingNetwork, schedule: Schedule) -> None:
+        super().__init__(network, schedule)
+        self._b2 = b2
+        sizes = [p.size for p in network.populations]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        self._offset = dict(zip((p.name for p in network.populations), offsets, strict=False))
+        self._n_neurons = int(offsets[-1])
+        # Sequential, one more input neuron for each depth sends the biases of that depth.
+        self._n_bias = network.depth if schedule == "sequential" else 0
+        self._n_inputs = network.input.size + self._n_bias
+
+    def _source_values(self, values: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Return the value of every input neuron in every step, ``(n_steps, n_inputs)``."""
+        n_steps = self.n_steps(len(values))
+        table = np.zeros((n_steps, self._n_inputs))
+        first = np.arange(len(values)) * self.period
+        table[first, : self.network.input.size] = values
+        for d in range(self._n_bias):
+            table[first + d, self.network.input.size + d] = 1.0
+        return table
+
+    def _neurons(self, clock: Any, **options: Any) -> Any:
+        group = self._b2.NeuronGroup(
+            max(1, self._n_neurons),
+            EQUATIONS,
+            threshold="v >= 0.5",
+            reset="",
+            clock=clock,
+            name="whetsim_neurons",
+            **options,
+        )
+        group.run_regularly(RENEW, clock=clock, when="after_thresholds", name="whetsim_renew")
+        return group
+
+    def _set_state(self, neurons: Any) -> None:
+        pipelined = self.schedule == "pipelined"
+        bias = np.zeros(max(1, self._n_neurons))
+        if pipelined:
+            for population in self.network.populations:
+                start = self._offset[population.name]
+                bias[start : start + population.size] = population.real_bias
+        neurons.variables["bias"].set_value(bias)
+        neurons.variables["v"].set_value(bias)
+        neurons.variables["keep"].set_value(0.0 if pipelined else 1.0)
+
+    def _connect(self, synapses: Any, from_input: bool) -> bool:
+        """Add the synapses that start at the input, or all others; return whether there are any."""
+        network, b2 = self.network, self._b2
+        any_yet = False
+        delays: list[NDArray[np.float64]] = []
+        weights: list[NDArray[np.float64]] = []
+        for p in network.projections:
+            if (p.source == network.input.name) != from_input:
+                continue
+            start = 0 if from_input else self._offset[p.source]
+            for source, target, weight in real_synapses(network, p):
+                synapses.connect(i=source + start, j=target + self._offset[p.target])
+                weights.append(weight)
+                delays.append(np.full(len(weight), p.delay - 1.0))
+                any_yet = True
+        if from_input:
+            for population in network.populations if self._n_bias else ():
+                target = np.nonzero(population.bias)[0]
+                if len(target):
+                    source = np.full(len(target), network.input.size + population.depth - 1)
+                    synapses.connect(i=source, j=target + self._offset[population.name])
+                    weights.append(population.real_bias[target])
+                    delays.append(np.zeros(len(target)))
+                    any_yet = True
+        if any_yet:
+            synapses.variables["w"].set_value(np.concatenate(weights))
+            delay = np.concatenate(delays)
+            if delay.any():
+                synapses.delay = delay * b2.ms
+        return any_yet
+
+    def _by_population(self, step: NDArray[Any], neuron: NDArray[Any]) -> dict[str, Events]:
+        result = {}
+        for population in self.network.populations:
+            start = self._offset[population.name]
+            mine = (neuron >= start) & (neuron < start + population.size)
+            result[population.name] = Events(
+                step[mine].astype(np.int64), neuron[mine].astype(np.int64) - start
+            )
+        return result
+
+
+class _RuntimeSimulation(_Brian2Simulation):
+    """Step by step under Python's control, with compiled (cython) or numpy code."""
+
+    def __init__(self, b2: Any, network: SpikingNetwork, schedule: Schedule, target: str) -> None:
+        super().__init__(b2, network, schedule)
+        b2.set_device("runtime")
+        self._target = target
+        self._clock = clock = b2.Clock(dt=1 * b2.ms, name="whetsim_clock")
+        previous = b2.prefs.codegen.target
+        b2.prefs.codegen.target = target
+        try:
+            with quiet():
+                self._build(clock)
+        finally:
+            b2.prefs.codegen.target = previous
+
+    def _build(self, clock: Any) -> None:
+        b2 = self._b2
+        self._source = b2.NeuronGroup(
+            max(1, self._n_inputs),
+            "x : 1",
+            threshold="x != 0",
+            reset="",
+            clock=clock,
+            name="whetsim_input",
+        )
+        self._group = neurons = self._neurons(clock)
+        self._set_state(neurons)
+        objects = [self._source, neurons]
+        for name, source, effect in (
+            ("whetsim_from_input", self._source, "v_post += w * x_pre"),
+            ("whetsim_between", neurons, "v_post += w"),
+        ):
+            synapses = b2.Synapses(
+                source, neurons, "w : 1 (constant)", on_pre=effect, clock=clock, name=name
+            )
+            if self._connect(synapses, from_input=source is self._source):
+                objects.append(synapses)
+        # Plain functions cost a few microseconds a step; they need no code of their own.
+        present = b2.NetworkOperation(self._present, clock=clock, when="start", order=-1)
+        note = b2.NetworkOperation(self._note, clock=clock, when="after_thresholds", order=-1)
+        self._x = self._source.variables["x"].get_value()
+        self._v = neurons.variables["v"].get_value()
+        self._spikes = neurons.variables["_spikespace"].get_value()
+        self._table = np.zeros((0, self._n_inputs))
+        self._step = 0
+        self._fired: list[tuple[int, NDArray[np.int32]]] = []
+        self._net = b2.Network(*objects, present, note)
+
+    def _present(self) -> None:
+        if self.schedule == "sequential" and self._step % self.period == 0:
+            self._v[:] = 0.0
+        if self._step < len(self._table):
+            self._x[:] = self._table[self._step]
+        else:
+            self._x[:] = 0.0
+
+    def _note(self) -> None:
+        n = self._spikes[-1]
+        if n:
+            self._fired.append((self._step, self._spikes[:n].copy()))
+        self._step += 1
+        if self._step % 256 == 0:
+            self.report(min(self._step // self.period, len(self._table) // self.period))
+
+    def events(self, values: NDArray[np.int32]) -> dict[str, Events]:
+        b2 = self._b2
+        self._table = self._source_values(values)
+        self._step, self._fired = 0, []
+        previous = b2.prefs.codegen.target
+        b2.prefs.codegen.target = self._target
+        try:
+            with quiet():
+                # In one go: each call of run() takes a good part of a second to get going.
+                self._net.run(len(self._table) * b2.ms, namespace={})
+        finally:
+            b2.prefs.codegen.target = previous
+        start = time.perf_counter()
+        counts = [len(neurons) for _, neurons in self._fired]
+        step = np.repeat(np.array([s for s, _ in self._fired], dtype=np.int64), counts)
+        neuron = (
+            np.concatenate([n for _, n in self._fired]) if counts else np.zeros(0, dtype=np.int32)
+        )
+        result = self._by_population(step, neuron)
+        self.read_s += time.perf_counter() - start
+        return result
+
+
+class _StandaloneSimulation(_Brian2Simulation):
+    """Compiled into a program of its own, for this network; worth it for long runs."""
+
+    block_values = 2**22
+
+    def __init__(self, b2: Any, network: SpikingNetwork, schedule: Schedule, threads: int) -> None:
+        super().__init__(b2, network, schedule)
+        self._threads = threads
+        self._folder = tempfile.TemporaryDirectory(prefix="whetsim_brian2_")
+        self._built_steps = 0
+
+    def events(self, values: NDArray[np.int32]) -> dict[str, Events]:
+        b2 = self._b2
+        table = self._source_values(values)
+        n_steps = len(table)
+        b2.set_device("cpp_standalone", directory=self._folder.name, build_on_run=False)
+        try:
+            b2.device.reinit()
+            b2.device.activate(directory=self._folder.name, build_on_run=False)
+            b2.prefs.devices.cpp_standalone.openmp_threads = (
+                self._threads if self._threads > 1 else 0
+            )
+            with quiet():
+                monitor = self._simulate(table, n_steps)
+            start = time.perf_counter()
+            step = np.rint(np.asarray(monitor.t / b2.ms)).astype(np.int64)
+            result = self._by_population(step, np.asarray(monitor.i))
+            self.read_s += time.perf_counter() - start
+            return result
+        finally:
+            b2.device.reinit()
+            b2.set_device("runtime")
+
+    def _simulate(self, table: NDArray[np.float64], n_steps: int) -> Any:
+        b2 = self._b2
+        clock = b2.Clock(dt=1 * b2.ms, name="whetsim_clock")
+        samples = b2.TimedArray(table, dt=1 * b2.ms, name="whetsim_samples")
+        source = b2.NeuronGroup(
+            max(1, self._n_inputs),
+            "x : 1",
+            threshold="x != 0",
+            reset="",
+            clock=clock,
+            name="whetsim_input",
+        )
+        source.run_regularly("x = whetsim_samples(t, i)", clock=clock, when="start")
+        neurons = self._neurons(clock)
+        self._set_state(neurons)
+        objects = [source, neurons]
+        if self.schedule == "sequential":
+            neurons.run_regularly("v = 0", dt=self.period * b2.ms, when="start")
+        for name, group, effect in (
+            ("whetsim_from_input", source, "v_post += w * x_pre"),
+            ("whetsim_between", neurons, "v_post += w"),
+        ):
+            synapses = b2.Synapses(
+                group, neurons, "w : 1 (constant)", on_pre=effect, clock=clock, name=name
+            )
+            if self._connect(synapses, from_input=group is source):
+                objects.append(synapses)
+        monitor = b2.SpikeMonitor(neurons, name="whetsim_monitor")
+        net = b2.Network(*objects, monitor)
+        net.run(n_steps * b2.ms, namespace={"whetsim_samples": samples})
+        b2.device.build(directory=self._folder.name, compile=True, run=True, with_output=False)
+        return monitor
+
+    def close(self) -> None:
+        super().close()
+        self._folder.cleanup()

@@ -131,9 +131,7 @@ class Affine:
     def times(self, factors: Floats) -> Affine:
         """Return every unit times its own factor."""
         n = len(factors)
-        return self._each(
-            self.shape, lambda op: _scale(op, factors, n), self.constant * factors
-        )
+        return self._each(self.shape, lambda op: _scale(op, factors, n), self.constant * factors)
 
     @staticmethod
     def total(parts: Iterable[Affine], shape: Shape) -> Affine:

@@ -146,6 +146,11 @@ def _from_floats(
         )
     scaled = array.astype(np.float64) / spec.scale
     whole = np.rint(scaled)
+    if array.size and not -(2.0**31) < whole.min() <= whole.max() < 2.0**31:
+        raise SampleError(
+            f"samples: values up to {float(np.abs(array).max()):.6g}; the network reads "
+            f"{spec.low * spec.scale:.6g}..{spec.high * spec.scale:.6g}."
+        )
     if not source.rounds:
         # What float32 (or the floats at hand) may have lost, nothing more.
         room = np.abs(scaled) * 4 * np.finfo(array.dtype).eps
@@ -159,9 +164,7 @@ def _from_floats(
     return whole.astype(np.int64)
 
 
-def rounding_of(
-    samples: ArrayLike, integers: NDArray[Any], source: InputPopulation
-) -> float:
+def rounding_of(samples: ArrayLike, integers: NDArray[Any], source: InputPopulation) -> float:
     """Return by how much rounding moved a float sample at most; 0.0 for integers."""
     array = np.asarray(samples)
     if array.dtype.kind != "f" or not array.size:

@@ -6,6 +6,7 @@ Texts have one form: *where: what is wrong (got X; need Y). What to do.*
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "UnsupportedError",
     "WhetsimError",
     "did_you_mean",
+    "quote",
 ]
 
 
@@ -55,5 +57,14 @@ class BackendNotInstalledError(WhetsimError, ImportError):
 
 def did_you_mean(name: object, choices: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest of `choices`, else an empty string."""
-    close = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.6)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    # Both may come from a hostile file, and matching takes the square of a length.
+    wanted = str(name)
+    few = [c for c in itertools.islice(choices, 200) if len(c) <= 64]
+    close = difflib.get_close_matches(wanted, few, n=1, cutoff=0.6) if len(wanted) <= 64 else []
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def quote(value: object) -> str:
+    """Return ``repr(value)``, cut to a length that fits a message."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -48,7 +48,7 @@ def choose_exponents(sums: Floats, largest_value: int) -> tuple[Integers, Intege
     exponent = np.zeros(sums.shape, dtype=np.int64)
     bits = np.zeros(sums.shape, dtype=np.int64)
     for limit in SUM_BITS:
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             k = np.floor(np.log2((2.0**limit - 1) / sums))
         k = np.minimum(k, limit).astype(np.int64)
         open_ = bits == 0

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from whetsim.errors import FormatError, did_you_mean
+from whetsim.errors import FormatError, did_you_mean, quote
 
 __all__ = [
     "KINDS",
@@ -55,15 +55,27 @@ MAX_EXTENT = 2**31 - 1
 
 def _integer(value: object, what: str, minimum: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise FormatError(f"{what} must be a whole number (got {value!r}).")
+        raise FormatError(f"{what} must be a whole number (got {quote(value)}).")
     if not minimum <= value <= MAX_EXTENT:
-        raise FormatError(f"{what} is out of range (got {value}; need >= {minimum}).")
+        raise FormatError(f"{what} is out of range (got {quote(value)}; need >= {minimum}).")
     return int(value)
+
+
+def finite(value: object, what: str) -> float:
+    """Return a finite real number as float, or raise `FormatError`."""
+    try:
+        if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+            number = float(value)
+            if math.isfinite(number):
+                return number
+    except OverflowError:
+        pass
+    raise FormatError(f"{what} must be a finite number (got {quote(value)}).")
 
 
 def _integers(value: object, what: str, minimum: int, length: int | None = None) -> Shape:
     if not isinstance(value, (tuple, list)):
-        raise FormatError(f"{what} must be a list of whole numbers (got {value!r}).")
+        raise FormatError(f"{what} must be a list of whole numbers (got {quote(value)}).")
     if length is not None and len(value) != length:
         raise FormatError(f"{what} must have {length} entries (got {len(value)}).")
     if len(value) > 16:
@@ -85,20 +97,21 @@ def _padding(value: object, what: str) -> Padding:
         if value == "same":
             return "same"
         raise FormatError(
-            f"{what} is unknown (got {value!r}; need 'valid', 'same' or "
+            f"{what} is unknown (got {quote(value)}; need 'valid', 'same' or "
             f"[[top, bottom], [left, right]]).{did_you_mean(value, ('valid', 'same'))}"
         )
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise FormatError(
-            f"{what} must be 'valid', 'same' or [[top, bottom], [left, right]] (got {value!r})."
+            f"{what} must be 'valid', 'same' or [[top, bottom], [left, right]] "
+            f"(got {quote(value)})."
         )
     return (_pair(value[0], what, 0), _pair(value[1], what, 0))
 
 
 def _floats(value: ArrayLike, what: str, rank: int) -> FloatArray:
     array = np.asarray(value)
-    if array.dtype.kind != "f":
-        raise FormatError(f"{what} must be floating point (got {array.dtype}).")
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        raise FormatError(f"{what} must be float16, float32 or float64 (got {array.dtype}).")
     if array.ndim != rank:
         raise FormatError(f"{what} has shape {array.shape} (got {array.ndim}-D; need {rank}-D).")
     bad = int(array.size - np.count_nonzero(np.isfinite(array)))
@@ -180,14 +193,14 @@ class Layer:
     """How many inputs the layer takes; None means two or more."""
 
     def __post_init__(self) -> None:
-        where = f"layer {self.name!r}"
+        where = f"layer {quote(self.name)}"
         if not isinstance(self.name, str) or not self.name or len(self.name) > 200:
             raise FormatError(f"{where}: a name must be a text of 1 to 200 characters.")
         if not self.name.isprintable():
             raise FormatError(f"{where}: a name must be printable.")
         inputs = (self.inputs,) if isinstance(self.inputs, str) else self.inputs
         if not isinstance(inputs, (tuple, list)) or not all(isinstance(i, str) for i in inputs):
-            raise FormatError(f"{where}: inputs must be layer names (got {inputs!r}).")
+            raise FormatError(f"{where}: inputs must be layer names (got {quote(inputs)}).")
         object.__setattr__(self, "inputs", tuple(inputs))
         if self.n_inputs is None:
             if len(inputs) < 2:
@@ -197,9 +210,10 @@ class Layer:
                 f"{where}: {self.kind} takes {self.n_inputs} input (got {len(inputs)})."
             )
         try:
+            optional = {f.name for f in fields(self) if f.default is None}
             for key, rank in self.arrays.items():
                 value = getattr(self, key)
-                if value is not None:
+                if value is not None or key not in optional:
                     object.__setattr__(self, key, _floats(value, key, rank))
             self._check()
         except FormatError as error:
@@ -504,11 +518,9 @@ class BatchNorm(Layer):
     arrays: ClassVar[dict[str, int]] = {"mean": 1, "variance": 1, "gamma": 1, "beta": 1}
 
     def _check(self) -> None:
-        if isinstance(self.epsilon, bool) or not isinstance(self.epsilon, (int, float)):
-            raise FormatError(f"epsilon must be a number (got {self.epsilon!r}).")
-        if not 0 <= self.epsilon < math.inf:
-            raise FormatError(f"epsilon must be finite and not negative (got {self.epsilon}).")
-        self._set(epsilon=float(self.epsilon))
+        self._set(epsilon=finite(self.epsilon, "epsilon"))
+        if self.epsilon < 0:
+            raise FormatError(f"epsilon must not be negative (got {self.epsilon}).")
         for key in ("variance", "gamma", "beta"):
             self._fits(key, getattr(self, key), self.mean.shape[0])
         low = float(self.variance.min(initial=1.0))
@@ -635,7 +647,7 @@ class Concat(Layer):
                 f"inputs have shapes {', '.join(map(str, shapes))}; they may differ in axis "
                 f"{axis} alone."
             )
-        return shapes[0][:axis] + (sum(s[axis] for s in shapes),) + shapes[0][axis + 1 :]
+        return (*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -646,12 +658,7 @@ class Step(Layer):
     kind: ClassVar[str] = "step"
 
     def _check(self) -> None:
-        value = self.threshold
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise FormatError(f"threshold must be a number (got {value!r}).")
-        if not math.isfinite(value):
-            raise FormatError(f"threshold must be finite (got {value}).")
-        self._set(threshold=float(value))
+        self._set(threshold=finite(self.threshold, "threshold"))
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]
@@ -673,15 +680,15 @@ class Activation(Layer):
     def _check(self) -> None:
         if self.function not in self.functions:
             raise FormatError(
-                f"function {self.function!r} is unknown; need one of "
+                f"function {quote(self.function)} is unknown; need one of "
                 f"{', '.join(self.functions)}.{did_you_mean(self.function, self.functions)}"
             )
-        value = self.sharpness
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        self._set(sharpness=finite(self.sharpness, "sharpness"))
+        if not 0 <= self.sharpness < 1:
             raise FormatError(
-                f"sharpness must be in [0, 1) (got {value!r}). A fully sharp activation is a step."
+                f"sharpness must be in [0, 1) (got {self.sharpness}). A fully sharp activation is "
+                "a step."
             )
-        self._set(sharpness=float(value))
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]

@@ -35,6 +35,8 @@ class _Pooled:
     before: Affine
     """The value in front of the first pool, with all scales and shifts applied to it."""
     pools: tuple[L.MaxPool2D, ...]
+    reads: tuple[Shape, ...]
+    """The shape that each pool reads; a reshape may stand between two pools."""
     signs: tuple[Floats, ...]
     """For each pool, per channel, the sign of the scales behind it."""
     shape: Shape
@@ -105,9 +107,7 @@ def _output_population(model: Model, value: Affine | _Pooled) -> str:
     )
 
 
-def _input_spec(
-    spec: InputSpec, scale: float | None, bits: int | None
-) -> tuple[InputSpec, bool]:
+def _input_spec(spec: InputSpec, scale: float | None, bits: int | None) -> tuple[InputSpec, bool]:
     if bits is not None:
         if scale is not None:
             raise MappingError("give input_scale or input_bits, not both.")
@@ -207,11 +207,20 @@ class _Builder:
     ) -> Affine | _Pooled:
         ones = np.ones(shape[-1])
         if isinstance(value, _Pooled):
+            if value.shape[-1] != value.before.shape[-1]:
+                raise MappingError(
+                    f"layer {pool.name!r}: a max pool behind max pool {value.pools[-1].name!r} and "
+                    "a reshape that mixes its channels. Put a step before the reshape."
+                )
             return replace(
-                value, pools=(*value.pools, pool), signs=(*value.signs, ones), shape=shape
+                value,
+                pools=(*value.pools, pool),
+                reads=(*value.reads, value.shape),
+                signs=(*value.signs, ones),
+                shape=shape,
             )
         if not value.is_binary:
-            return _Pooled(value, (pool,), (ones,), shape)
+            return _Pooled(value, (pool,), (value.shape,), (ones,), shape)
         self._pool_population(pool.name, pool, value, ones, shape)
         return Affine.of_population(pool.name, shape, is_binary=True)
 
@@ -236,12 +245,12 @@ class _Builder:
         names += [f"{layer.name}/after_{pool.name}" for pool in value.pools[:-1]]
         self._population(names[0], value.before, layer.threshold)
         current = Affine.of_population(names[0], value.before.shape, is_binary=True)
-        for pool, sign, name in zip(
-            value.pools, value.signs, [*names[1:], layer.name], strict=True
+        for pool, reads, sign, name in zip(
+            value.pools, value.reads, value.signs, [*names[1:], layer.name], strict=True
         ):
-            target = pool.output_shape(current.shape)
+            target = pool.output_shape(reads)
             final = shape if name == layer.name else target
-            self._pool_population(name, pool, current, sign, final)
+            self._pool_population(name, pool, current.reshaped(reads), sign, final)
             current = Affine.of_population(name, target, is_binary=True)
         return Affine.of_population(layer.name, shape, is_binary=True)
 
@@ -320,9 +329,7 @@ def _convolution(conv: L.Conv2D, source: Shape, target: Shape) -> Geometry:
     )
 
 
-def _transposed(
-    conv: L.Conv2DTranspose, source: Shape, target: Shape
-) -> tuple[Floats, Geometry]:
+def _transposed(conv: L.Conv2DTranspose, source: Shape, target: Shape) -> tuple[Floats, Geometry]:
     """Return kernel and geometry of the plain convolution over the spread-out input."""
     ((top, _), (left, _)), _ = conv.explicit_padding()
     (kh, kw), (dy, dx) = conv.kernel, conv.dilation

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from whetsim.errors import FormatError, did_you_mean
-from whetsim.layers import Layer, Shape
+from whetsim.errors import FormatError, did_you_mean, quote
+from whetsim.layers import Layer, Shape, finite
 
 __all__ = ["INPUT", "InputSpec", "Model", "Readout"]
 
@@ -48,24 +48,24 @@ class InputSpec:
     def __post_init__(self) -> None:
         shape = self.shape
         if not isinstance(shape, (tuple, list)) or not 1 <= len(shape) <= 16:
-            raise FormatError(f"input: shape must have 1 to 16 axes (got {shape!r}).")
+            raise FormatError(f"input: shape must have 1 to 16 axes (got {quote(shape)}).")
         for value in (*shape, self.low, self.high):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-                raise FormatError(f"input: shape and range must be whole numbers (got {value!r}).")
+                raise FormatError(
+                    f"input: shape and range must be whole numbers (got {quote(value)})."
+                )
         if min(shape) < 1 or math.prod(shape) > MAX_UNITS:
             raise FormatError(f"input: shape {tuple(shape)} is empty or larger than {MAX_UNITS}.")
         if not -(2**24) <= self.low < self.high <= 2**24:
             raise FormatError(
                 f"input: range {self.low}..{self.high} must be rising and within +-2^24."
             )
-        if isinstance(self.scale, bool) or not isinstance(self.scale, (int, float)):
-            raise FormatError(f"input: scale must be a number (got {self.scale!r}).")
-        if not 0 < self.scale < math.inf:
-            raise FormatError(f"input: scale must be positive and finite (got {self.scale}).")
+        object.__setattr__(self, "scale", finite(self.scale, "input: scale"))
+        if self.scale <= 0:
+            raise FormatError(f"input: scale must be positive (got {self.scale}).")
         object.__setattr__(self, "shape", tuple(int(v) for v in shape))
         object.__setattr__(self, "low", int(self.low))
         object.__setattr__(self, "high", int(self.high))
-        object.__setattr__(self, "scale", float(self.scale))
 
     @property
     def size(self) -> int:
@@ -179,6 +179,10 @@ class Model:
     shapes: Mapping[str, Shape] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not 1 <= len(self.name) <= 200:
+            raise FormatError("the model's name must be a text of 1 to 200 characters.")
+        if not self.name.isprintable():
+            raise FormatError(f"the model's name must be printable (got {quote(self.name)}).")
         layers = tuple(self.layers)
         if not layers:
             raise FormatError("the model has no layers.")
@@ -188,7 +192,8 @@ class Model:
         output = self.output or layers[-1].name
         if output not in by_name:
             raise FormatError(
-                f"the output {output!r} is no layer of the model.{did_you_mean(output, by_name)}"
+                f"the output {quote(output)} is no layer of the model."
+                f"{did_you_mean(output, by_name)}"
             )
         order = _sorted(layers, by_name)
         shapes = _shapes(order, self.input.shape)
@@ -236,7 +241,7 @@ def _sorted(layers: tuple[Layer, ...], by_name: Mapping[str, Layer]) -> tuple[La
         for source in layer.inputs:
             if source != INPUT and source not in by_name:
                 raise FormatError(
-                    f"layer {layer.name!r}: its input {source!r} is no layer of the model."
+                    f"layer {layer.name!r}: its input {quote(source)} is no layer of the model."
                     f"{did_you_mean(source, [INPUT, *by_name])}"
                 )
     graph = {layer.name: [i for i in layer.inputs if i != INPUT] for layer in layers}
@@ -244,7 +249,7 @@ def _sorted(layers: tuple[Layer, ...], by_name: Mapping[str, Layer]) -> tuple[La
     try:
         sorter.prepare()
     except graphlib.CycleError as error:
-        circle = " -> ".join(repr(n) for n in error.args[1])
+        circle = " -> ".join(repr(n) for n in error.args[1][:8])
         raise FormatError(
             f"layers form a circle: {circle}. Recurrent networks cannot be loaded."
         ) from None

@@ -67,6 +67,16 @@ class InputPopulation:
         """Largest absolute value that an event can carry."""
         return max(abs(self.low), abs(self.high))
 
+    def bound(self, absolute_sums: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the largest sums that events can cause through weights of these absolute sums."""
+        if self.encoding == "bitplane" and self.samples.low == 0:
+            # Each value spreads over its bits, and any of its bits add up to no more than it.
+            all_bits = 2 ** self.samples.high.bit_length() - 1
+            result: NDArray[np.int64] = absolute_sums // all_bits * self.samples.high
+        else:
+            result = absolute_sums * self.largest
+        return result
+
     @property
     def is_graded(self) -> bool:
         """Whether events carry values other than 1."""
@@ -246,8 +256,10 @@ class SpikingNetwork:
         """For each population the largest |sum + bias| that any input could cause, per neuron."""
         result = {p.name: np.abs(p.bias) for p in self.populations}
         for p in self.projections:
-            value = self.input.largest if p.source == self.input.name else 1
-            result[p.target] = result[p.target] + p.connectivity.absolute_sums() * value
+            sums = p.connectivity.absolute_sums()
+            if p.source == self.input.name:
+                sums = self.input.bound(sums)
+            result[p.target] = result[p.target] + sums
         return MappingProxyType(result)
 
     @cached_property

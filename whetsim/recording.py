@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from whetsim.errors import SampleError
+from whetsim.errors import SampleError, UnknownNameError, did_you_mean
 from whetsim.network import SpikingNetwork
 
 __all__ = ["Record", "Recorder", "Recording", "Timing"]
@@ -91,6 +91,11 @@ class Recording:
         """
         if not self.has_rasters:
             raise SampleError("raster: this run kept counts alone. Run with record='rasters'.")
+        if name not in self.packed:
+            raise UnknownNameError(
+                f"raster: no population named {name!r}; there are: {', '.join(self.packed)}."
+                f"{did_you_mean(name, self.packed)}"
+            )
         size = self.network[name].size
         bits = np.unpackbits(self.packed[name], axis=1, count=size)
         return bits.astype(bool)

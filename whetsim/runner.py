@@ -54,6 +54,4 @@ def run(
         network, encoding=encoding, level=level, schedule=schedule, **options
     )
     with prepared as simulation:
-        return simulation.run(
-            samples, record=record, input_scale=input_scale, progress=progress
-        )
+        return simulation.run(samples, record=record, input_scale=input_scale, progress=progress)

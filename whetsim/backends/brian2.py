@@ -12,7 +12,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ class Brian2Backend(Backend):
 
     name = "brian2"
     capabilities = Capabilities()
-    options = {
+    options: ClassVar[Mapping[str, str]] = {
         "target": "'auto', 'cython' (compiled once), 'numpy' (no compiler needed) or "
         "'cpp_standalone' (compiled for this network)",
         "threads": "OpenMP threads, with cpp_standalone; 1 by default",

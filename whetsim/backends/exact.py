@@ -106,4 +106,4 @@ def _convolve(convolution: Convolution, weight: Floats, spikes: Floats) -> Float
             result[start : start + step, :, :, columns] = part.reshape(
                 len(maps), *g.target[:2], per_out
             )
-    return result.reshape(len(spikes), -1)
+    return result.reshape(len(spikes), convolution.n_targets)

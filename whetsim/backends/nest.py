@@ -1,4 +1,4 @@
-"""Backend ``nest``: PyNEST, whole arrays at a time, `iaf_psc_delta` neurons at a resolution of 1 ms.
+"""Backend ``nest``: PyNEST, whole arrays at a time, `iaf_psc_delta` neurons, 1 ms resolution.
 
 One step is 1 ms. `iaf_psc_delta` adds arriving spikes after its decay and tests ``>=`` in the same
 step, so that every layer takes one step with a delay of 1 ms.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ MEMORYLESS_MS = 0.001
 """exp(-1 ms / this) is 0 in double precision."""
 NO_LEAK_MS = 1e20
 """exp(-1 ms / this) is 1 in double precision."""
+SYNAPSES_FOR_THREADS = 2_000_000
+"""Below this, waiting for each other in every step costs threads more than they gain."""
 
 
 class NestBackend(Backend):
@@ -46,13 +48,16 @@ class NestBackend(Backend):
 
     name = "nest"
     capabilities = Capabilities()
-    options = {"threads": "number of threads; all cores by default"}
+    options: ClassVar[Mapping[str, str]] = {
+        "threads": "number of threads; by default 1 for small networks, else all cores"
+    }
 
     def versions(self) -> Mapping[str, str]:
         return {"nest-simulator": package_version("nest-simulator", self.name, "nest")}
 
     def build(self, network: SpikingNetwork, schedule: Schedule, **options: Any) -> NestSimulation:
-        threads = options.get("threads", n_threads())
+        small = network.n_synapses < SYNAPSES_FOR_THREADS
+        threads = options.get("threads", 1 if small else n_threads())
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise UnsupportedError(
                 f"nest: threads must be a whole number of at least 1 (got {threads!r})."

@@ -17,7 +17,7 @@ import math
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -252,9 +252,7 @@ class PyNNSimulation(ClockedSimulation):
         PyNN projections, one for each sign of weights.
     """
 
-    def __init__(
-        self, network: SpikingNetwork, schedule: Schedule, adapter: type[Adapter]
-    ) -> None:
+    def __init__(self, network: SpikingNetwork, schedule: Schedule, adapter: type[Adapter]) -> None:
         super().__init__(network, schedule)
         self._adapter = adapter()
         self.sim = sim = self._adapter.sim
@@ -349,10 +347,10 @@ class PyNNSimulation(ClockedSimulation):
         first = origin_ms + np.arange(len(values)) * self.period * STEP_MS
         self._set_times(self._bias, [first + d * STEP_MS for d in range(self._bias.size)])
 
-    def _set_times(self, source: Any, times: list[NDArray[np.float64]]) -> None:
-        from pyNN.parameters import Sequence
+    def _set_times(self, source: Any, times: Sequence[NDArray[Any]]) -> None:
+        from pyNN.parameters import Sequence as Times
 
-        source.set(spike_times=np.array([Sequence(t) for t in times], dtype=object))
+        source.set(spike_times=np.array([Times(t) for t in times], dtype=object))
 
     def close(self) -> None:
         if not self._closed:

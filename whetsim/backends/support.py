@@ -31,6 +31,8 @@ def need(module: str, backend: str, extra: str) -> Any:
     BackendNotInstalledError
         If it is missing or does not start; the text has the install line.
     """
+    # Threads that spin while they wait starve each other on a busy machine. NEST reads this once.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         with quiet():
             return import_module(module)
@@ -85,7 +87,7 @@ class Kernel:
 
 
 def advance(n_steps: int, run: Callable[[int], None], done: Callable[[int], None]) -> None:
-    """Call ``run(steps)`` in pieces of about `PIECE_S` seconds, and `done` with the steps so far."""
+    """Call ``run(steps)`` in pieces of about `PIECE_S` seconds; tell `done` the steps so far."""
     position, piece = 0, 16
     while position < n_steps:
         piece = min(piece, n_steps - position)

@@ -6,14 +6,16 @@ import hashlib
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whetsim.errors import FormatError, did_you_mean
+from whetsim.errors import FormatError, did_you_mean, quote
 from whetsim.layers import KINDS, Layer
 from whetsim.model import InputSpec, Model, Readout
 
@@ -88,6 +90,12 @@ def write(model: Model, path: Path) -> None:
     text = json.dumps(header, separators=(",", ":"), allow_nan=False)
     # One entry alone: the library writes several in an order that changes from run to run.
     data = save(tensors, metadata={FORMAT: f"{_checksum(text, tensors)} {text}"})
+    length = int.from_bytes(data[:8], "little")
+    if length > MAX_HEADER:
+        raise FormatError(
+            f"{path.name}: graph and metadata make a header of {length} bytes (need <= "
+            f"{MAX_HEADER}). Shorten the metadata."
+        )
     _write_whole(path, data)
 
 
@@ -136,7 +144,9 @@ def _read_parts(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     for name, entry in top.items():
         dtype = entry.get("dtype") if isinstance(entry, dict) else None
         if dtype not in _DTYPES:
-            raise FormatError(f"tensor {name!r}: type {dtype!r} (need {', '.join(_DTYPES)}).")
+            raise FormatError(
+                f"tensor {quote(name)}: type {quote(dtype)} (need {', '.join(_DTYPES)})."
+            )
     checksum, _, graph = str(meta[FORMAT]).partition(" ")
     header = _parse(graph.encode(), f"header entry '{FORMAT}'")
     _check_version(header)
@@ -151,12 +161,12 @@ def _read_parts(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 
 def _check_version(header: Mapping[str, Any]) -> None:
     if header.get("format") != FORMAT:
-        raise FormatError(f"format is {header.get('format')!r} (need {FORMAT!r}).")
+        raise FormatError(f"format is {quote(header.get('format'))} (need {FORMAT!r}).")
     version = header.get("version")
-    if version != VERSION or isinstance(version, bool):
+    if version != VERSION or type(version) is not int:
         raise FormatError(
-            f"version is {version!r}; this whetsim reads version {VERSION}. Update whetsim, or "
-            "export the network again."
+            f"version is {quote(version)}; this whetsim reads version {VERSION}. Update whetsim, "
+            "or export the network again."
         )
 
 
@@ -167,9 +177,8 @@ def _parse(text: bytes, what: str) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(n for n in names if names.count(n) > 1)
-            raise FormatError(f"{what}: the name {twice!r} is used twice.")
+            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+            raise FormatError(f"{what}: the name {quote(twice)} is used twice.")
         return result
 
     try:
@@ -211,7 +220,7 @@ def _to_model(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Model
     )
     left = sorted(set(tensors) - used)
     if left:
-        raise FormatError(f"tensor {left[0]!r} belongs to no layer. Remove it.")
+        raise FormatError(f"tensor {quote(left[0])} belongs to no layer. Remove it.")
     return model
 
 
@@ -220,28 +229,29 @@ _HEADER = ("format", "version", "name", "input", "layers", "output", "metadata")
 
 def _to_layer(entry: dict[str, Any], tensors: Mapping[str, NDArray[Any]], used: set[str]) -> Layer:
     name = _text(entry.get("name"), "layer name")
-    where = f"layer {name!r}"
+    where = f"layer {quote(name)}"
     _only(entry, where, ("name", "kind", "inputs", "parameters", "arrays"))
     kind = entry["kind"]
     if not isinstance(kind, str) or kind not in KINDS:
         raise FormatError(
-            f"{where}: kind {kind!r} is unknown; known: {', '.join(KINDS)}."
+            f"{where}: kind {quote(kind)} is unknown; known: {', '.join(KINDS)}."
             f"{did_you_mean(kind, KINDS)}"
         )
     cls = KINDS[kind]
     parameters = _object(entry["parameters"], f"{where}: parameters")
     arrays = _object(entry["arrays"], f"{where}: arrays")
-    known = set(cls.__dataclass_fields__) - {"name", "inputs"} - set(cls.arrays)
+    known = {f.name for f in fields(cls)} - {"name", "inputs"} - set(cls.arrays)
     for key in parameters:
         if key not in known:
             raise FormatError(
-                f"{where}: {kind} has no parameter {key!r}; known: {', '.join(sorted(known))}."
+                f"{where}: {kind} has no parameter {quote(key)}; known: "
+                f"{', '.join(sorted(known)) or 'none'}."
                 f"{did_you_mean(key, known)}"
             )
     values: dict[str, Any] = {key: _tuples(value) for key, value in parameters.items()}
     for key, tensor in arrays.items():
         if key not in cls.arrays:
-            raise FormatError(f"{where}: {kind} has no array {key!r}.")
+            raise FormatError(f"{where}: {kind} has no array {quote(key)}.")
         values[key] = _take(tensor, f"{where}: {key}", tensors, used)
     if not isinstance(entry["inputs"], list):
         raise FormatError(f"{where}: inputs must be a list of names.")
@@ -260,7 +270,7 @@ def _to_readout(
     parts = _object(entry, "readout")
     for key in parts:
         if key not in ("key", "decoder"):
-            raise FormatError(f"readout: {key!r} is unknown (need 'key' or 'decoder').")
+            raise FormatError(f"readout: {quote(key)} is unknown (need 'key' or 'decoder').")
     return Readout(**{k: _take(v, f"readout: {k}", tensors, used) for k, v in parts.items()})
 
 
@@ -269,10 +279,12 @@ def _take(
 ) -> NDArray[Any]:
     if not isinstance(tensor, str) or tensor not in tensors:
         raise FormatError(
-            f"{where}: tensor {tensor!r} is not in the file.{did_you_mean(tensor, tensors)}"
+            f"{where}: tensor {quote(tensor)} is not in the file.{did_you_mean(tensor, tensors)}"
         )
     if tensor in used:
-        raise FormatError(f"{where}: tensor {tensor!r} is used twice; give each layer its own.")
+        raise FormatError(
+            f"{where}: tensor {quote(tensor)} is used twice; give each layer its own."
+        )
     used.add(tensor)
     return tensors[tensor]
 
@@ -283,7 +295,7 @@ def _only(entry: Mapping[str, Any], where: str, keys: tuple[str, ...]) -> None:
             raise FormatError(f"{where}: {key!r} is missing.")
     for key in entry:
         if key not in keys and not (where == "header" and key == "readout"):
-            raise FormatError(f"{where}: {key!r} is unknown.{did_you_mean(key, keys)}")
+            raise FormatError(f"{where}: {quote(key)} is unknown.{did_you_mean(key, keys)}")
 
 
 def _object(value: object, what: str) -> dict[str, Any]:
@@ -294,7 +306,7 @@ def _object(value: object, what: str) -> dict[str, Any]:
 
 def _text(value: object, what: str) -> str:
     if not isinstance(value, str) or not value or len(value) > 200:
-        raise FormatError(f"{what} must be a text of 1 to 200 characters (got {value!r}).")
+        raise FormatError(f"{what} must be a text of 1 to 200 characters (got {quote(value)}).")
     return value
 
 

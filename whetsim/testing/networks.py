@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def dense_model(
     """Return a dense network; with `skip`, the first step layer also feeds the last one."""
     layers: list[L.Layer] = []
     source = INPUT
-    for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
         weight = coarse(rng, (n_in, n_out))
         bias = coarse(rng, (n_out,))
         layers.append(L.Dense(name=f"dense_{i}", inputs=(source,), weight=weight, bias=bias))
@@ -125,7 +126,11 @@ def conv_model(rng: Rng, *, size: int = 10, high: int = 16, width: int = 4) -> M
         batch_norm(rng, "norm_b", "conv_b", 2 * w, negative=False),
         L.Step(name="b", inputs=("norm_b",), threshold=0.25),
         L.Conv2D(
-            name="conv_c", inputs=("b",), weight=kernel(3, 3, 2 * w, w), bias=bias(w), padding="same"
+            name="conv_c",
+            inputs=("b",),
+            weight=kernel(3, 3, 2 * w, w),
+            bias=bias(w),
+            padding="same",
         ),
         L.Add(name="residual", inputs=("conv_c", "a")),
         L.Step(name="c", inputs=("residual",)),

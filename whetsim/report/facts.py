@@ -1,0 +1,196 @@
+"""Plain facts about networks and runs, as values that JSON can hold. Tables are made of these."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whetsim import layers as L
+from whetsim.comparison import Agreement, Comparison
+from whetsim.margin import Margins
+from whetsim.model import Model
+from whetsim.model_comparison import ModelComparison
+from whetsim.network import SpikingNetwork
+from whetsim.recording import Recording
+
+__all__ = [
+    "agreement_facts",
+    "margin_facts",
+    "model_comparison_facts",
+    "model_facts",
+    "multiply_adds",
+    "network_facts",
+    "run_facts",
+]
+
+
+def multiply_adds(model: Model) -> dict[str, int]:
+    """Return the multiply-adds of each affine layer for one sample, padding not counted out."""
+    result = {}
+    for layer in model.layers:
+        out = math.prod(model.shapes[layer.name])
+        match layer:
+            case L.Dense():
+                result[layer.name] = int(layer.weight.size)
+            case L.Conv2D():
+                result[layer.name] = out * int(np.prod(layer.weight.shape[:3]))
+            case L.DepthwiseConv2D():
+                result[layer.name] = out * int(np.prod(layer.weight.shape[:2]))
+            case L.Conv2DTranspose():
+                source = math.prod(model.shapes[layer.inputs[0]][:2])
+                result[layer.name] = source * int(layer.weight.size)
+    return result
+
+
+def model_facts(model: Model) -> dict[str, Any]:
+    """Return what a trained network consists of."""
+    macs = multiply_adds(model)
+    spec = model.input
+    readout = None
+    if model.readout is not None:
+        kind = "key" if model.readout.key is not None else "decoder"
+        readout = {
+            "kind": kind,
+            "outputs": model.readout.n_outputs,
+            "classes": model.readout.n_classes,
+        }
+    return {
+        "name": model.name,
+        "input": {
+            "shape": list(spec.shape),
+            "low": spec.low,
+            "high": spec.high,
+            "scale": spec.scale,
+        },
+        "layers": [
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "inputs": list(layer.inputs),
+                "shape": list(model.shapes[layer.name]),
+                "parameters": layer.n_parameters,
+                "multiply_adds": macs.get(layer.name, 0),
+            }
+            for layer in model.layers
+        ],
+        "output": model.output,
+        "readout": readout,
+        "parameters": model.n_parameters,
+        "multiply_adds": sum(macs.values()),
+        "metadata": dict(model.metadata),
+    }
+
+
+def network_facts(network: SpikingNetwork) -> dict[str, Any]:
+    """Return what a spiking network consists of."""
+    populations = []
+    for p in network.populations:
+        into = list(network.into(p.name))
+        populations.append(
+            {
+                "name": p.name,
+                "shape": list(p.shape),
+                "neurons": p.size,
+                "depth": p.depth,
+                "synapses": sum(q.connectivity.n_synapses for q in into),
+                "sources": [q.source for q in into],
+                "exponent": [int(p.exponent.min()), int(p.exponent.max())],
+                "sum_bits": int(network.largest_sums[p.name].max()).bit_length(),
+            }
+        )
+    return {
+        "fingerprint": network.fingerprint,
+        "populations": populations,
+        "neurons": network.n_neurons,
+        "synapses": network.n_synapses,
+        "depth": network.depth,
+        "sum_bits": network.sum_bits,
+        "weight_bytes": sum(int(p.connectivity.weight.nbytes) for p in network.projections),
+    }
+
+
+def run_facts(recording: Recording, labels: NDArray[Any] | None = None) -> dict[str, Any]:
+    """Return the figures of a run; each is counted in a simulation, none is an estimate."""
+    timing = recording.timing
+    accuracy = None
+    if labels is not None and recording.scores is not None and recording.n_samples:
+        accuracy = recording.accuracy(labels)
+    seconds = timing.run_s + timing.read_s
+    return {
+        "backend": recording.backend,
+        "versions": dict(recording.versions),
+        "schedule": recording.schedule,
+        "encoding": recording.network.input.encoding,
+        "samples": recording.n_samples,
+        "accuracy": accuracy,
+        "tied_predictions": None if recording.scores is None else int(recording.tied.sum()),
+        "spikes_per_sample": recording.spikes_per_sample,
+        "synops_per_sample": recording.synops_per_sample,
+        "input_rounding": recording.input_rounding,
+        "build_s": timing.build_s,
+        "run_s": timing.run_s,
+        "read_s": timing.read_s,
+        "samples_per_s": recording.n_samples / seconds if seconds else None,
+    }
+
+
+def _comparison_facts(comparison: Comparison) -> dict[str, Any]:
+    first = comparison.first
+    return {
+        "backends": list(comparison.names),
+        "differing_spikes": dict(comparison.differences),
+        "differing_predictions": comparison.n_predictions,
+        "first": None
+        if first is None
+        else {
+            "sample": first.sample,
+            "population": first.population,
+            "step": first.step,
+            "neuron": first.neuron,
+            "coordinates": first.coordinates,
+            "spikes": first.spikes,
+            "v": first.v,
+            "margin": first.margin,
+            "cause": first.cause,
+        },
+    }
+
+
+def agreement_facts(result: Agreement) -> dict[str, Any]:
+    """Return an agreement matrix and what differs from the first run."""
+    return {
+        "names": list(result.names),
+        "matrix": result.matrix.tolist(),
+        "agrees": result.agrees,
+        "against_first": [_comparison_facts(c) for c in result.comparisons],
+    }
+
+
+def model_comparison_facts(result: ModelComparison) -> dict[str, Any]:
+    """Return how a run differs from its float32 network; every tie and fault is listed."""
+
+    def units(found: tuple[Any, ...]) -> list[dict[str, Any]]:
+        return [dict(vars(unit)) for unit in found]
+
+    return {
+        "backend": result.backend,
+        "samples": result.n_samples,
+        "units": result.n_units,
+        "differing_units": dict(result.differences),
+        "ties": units(result.ties),
+        "faults": units(result.faults),
+        "differing_predictions": result.n_predictions,
+        "accuracy_float32": None if result.accuracy is None else result.accuracy[0],
+    }
+
+
+def margin_facts(result: Margins) -> dict[str, Any]:
+    """Return smallest margins and histograms."""
+    return {
+        "samples": result.n_samples,
+        "smallest": {n: m if math.isfinite(m) else None for n, m in result.smallest.items()},
+        "histogram": {n: h.tolist() for n, h in result.histogram.items()},
+    }

@@ -1,0 +1,195 @@
+"""Facts as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+__all__ = [
+    "agreement_table",
+    "backend_table",
+    "layer_table",
+    "model_lines",
+    "population_table",
+    "runs_table",
+    "spikes_table",
+]
+
+
+def _table(title: str | None, *columns: str) -> Table:
+    """Return a table; a column name that begins with ``#`` is right-aligned."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    for column in columns:
+        number = column.startswith("#")
+        table.add_column(column.lstrip("#"), justify="right" if number else "left", overflow="fold")
+    return table
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def layer_table(facts: Mapping[str, Any]) -> RenderableType:
+    """Show the layers of a trained network."""
+    spec = facts["input"]
+    table = _table(
+        f"{facts['name']}: trained network",
+        "layer",
+        "kind",
+        "reads",
+        "output",
+        "#parameters",
+        "#multiply-adds",
+    )
+    range_ = f"{spec['low']}..{spec['high']} x {spec['scale']:.6g}"
+    table.add_row("input", range_, "", _shape(spec["shape"]), "", "")
+    for layer in facts["layers"]:
+        table.add_row(
+            Text(layer["name"]),
+            layer["kind"],
+            Text(", ".join(layer["inputs"])),
+            _shape(layer["shape"]),
+            f"{layer['parameters']:,}" if layer["parameters"] else "",
+            f"{layer['multiply_adds']:,}" if layer["multiply_adds"] else "",
+        )
+    table.add_section()
+    total = f"{facts['parameters']:,}", f"{facts['multiply_adds']:,}"
+    table.add_row("in all", "", "", "", *total)
+    readout = facts["readout"]
+    if readout is None:
+        line = "readout: none; the result is the output spikes themselves"
+    else:
+        line = f"readout: {readout['kind']}, {readout['outputs']} outputs, "
+        line += f"{readout['classes']} classes"
+    return Group(table, line)
+
+
+def population_table(facts: Mapping[str, Any]) -> RenderableType:
+    """Show the populations of a spiking network."""
+    table = _table(
+        "spiking network: one step per layer, threshold 0.5, no leak",
+        "population",
+        "#step",
+        "shape",
+        "#neurons",
+        "#synapses onto it",
+        "from",
+        "#grid 2^-k",
+        "#bits of a sum",
+    )
+    for p in facts["populations"]:
+        low, high = p["exponent"]
+        table.add_row(
+            Text(p["name"]),
+            str(p["depth"]),
+            _shape(p["shape"]),
+            f"{p['neurons']:,}",
+            f"{p['synapses']:,}",
+            Text(", ".join(p["sources"])),
+            str(low) if low == high else f"{low}..{high}",
+            str(p["sum_bits"]),
+        )
+    table.add_section()
+    table.add_row(
+        "in all", str(facts["depth"]), "", f"{facts['neurons']:,}", f"{facts['synapses']:,}"
+    )
+    size = f"weights as integers: {facts['weight_bytes']:,} bytes (shared kernels once)"
+    return Group(table, size, f"fingerprint: {facts['fingerprint'][:16]}")
+
+
+def model_lines(metadata: Mapping[str, Any]) -> list[Text]:
+    """Show metadata, one line an entry."""
+    return [Text(f"{key}: {_plain(value)}") for key, value in metadata.items()]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{k} {_plain(v)}" for k, v in value.items())
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def spikes_table(facts: Mapping[str, Any]) -> RenderableType:
+    """Show the spikes of one run, population by population."""
+    table = _table(
+        f"spikes of {facts['backend']} (counted in the simulation)",
+        "population",
+        "#spikes / sample",
+    )
+    for name, spikes in facts["spikes_per_sample"].items():
+        table.add_row(Text(name), f"{spikes:,.1f}")
+    table.add_section()
+    table.add_row("synaptic operations", f"{facts['synops_per_sample']:,.0f}")
+    return table
+
+
+def runs_table(
+    runs: Sequence[Mapping[str, Any]], differing: Mapping[str, int] | None = None
+) -> RenderableType:
+    """Show several runs on the same samples, one line each."""
+    n = runs[0]["samples"] if runs else 0
+    table = _table(
+        f"{n:,} samples",
+        "backend",
+        "encoding",
+        "#accuracy",
+        "#spikes different",
+        "#spikes / sample",
+        "#build s",
+        "#run s",
+        "#samples / s",
+    )
+    for run in runs:
+        spikes = sum(v for k, v in run["spikes_per_sample"].items() if k != "input")
+        speed = run["samples_per_s"]
+        wrong = None if differing is None else differing.get(run["backend"])
+        style = "" if not wrong else "bold red"
+        table.add_row(
+            run["backend"],
+            run["encoding"],
+            _percent(run["accuracy"]),
+            Text("-" if wrong is None else f"{wrong:,}", style),
+            f"{spikes:,.1f}",
+            _seconds(run["build_s"]),
+            _seconds(run["run_s"] + run["read_s"]),
+            "-" if speed is None else f"{speed:,.0f}",
+        )
+    return table
+
+
+def agreement_table(facts: Mapping[str, Any]) -> RenderableType:
+    """Show how many spikes differ between each two runs."""
+    names = facts["names"]
+    table = _table("differing spikes, each with each", "", *(f"#{name}" for name in names))
+    for name, row in zip(names, facts["matrix"], strict=True):
+        table.add_row(name, *(Text(f"{n:,}", "bold red" if n else "") for n in row))
+    return table
+
+
+def backend_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Show what is installed and what is missing."""
+    table = _table(None, "backend", "state", "versions or what to do", "encodings", "schedules")
+    for row in rows:
+        ready = row["installed"]
+        detail = (
+            ", ".join(f"{k} {v}" for k, v in row["versions"].items()) if ready else row["missing"]
+        )
+        table.add_row(
+            row["name"],
+            Text("ready", "green") if ready else Text("missing", "yellow"),
+            Text(detail),
+            ", ".join(row["encodings"]),
+            ", ".join(row["schedules"]),
+        )
+    return table

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
+
 app = typer.Typer(
     name="whetsim",
     help="Run sharpened (binary-activation) networks as spiking networks, exactly.",
@@ -351,10 +354,10 @@ def _report_comparison(
             _show(f"first difference of {comparison.names[1]}: {comparison.first}")
     _show(str(with_model))
     if with_model.accuracy is not None:
-        _show(f"accuracy of the float32 network with steps: {with_model.accuracy[0]:.2%}")
+        _show(f"accuracy of the float32 network: {with_model.accuracy[0]:.2%} (computed now)")
     trained = model.metadata.get("float_accuracy")
     if isinstance(trained, float):
-        _show(f"accuracy of the network before sharpening, as recorded in the file: {trained:.2%}")
+        _show(f"accuracy of the same network with real-valued activations: {trained:.2%} (from the file)")
     smallest = {k: v for k, v in close.smallest.items() if v != float("inf")}
     if smallest:
         name, margin = min(smallest.items(), key=lambda item: item[1])
@@ -383,11 +386,12 @@ def main() -> NoReturn:
     try:
         result = app(standalone_mode=False)
         code = result if isinstance(result, int) else 0
+        if code == INTERRUPTED:  # typer turns Ctrl-C into this status
+            _tell_interrupted()
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        code = _interrupted()
-    except typer.Abort:
-        code = _interrupted()
+    except (KeyboardInterrupt, typer.Abort):
+        _tell_interrupted()
+        code = INTERRUPTED
     except WhetsimError as error:
         print(f"whetsim: {error}", file=sys.stderr)
         code = 2
@@ -403,13 +407,12 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
-def _interrupted() -> int:
+def _tell_interrupted() -> None:
     detail = ""
     if _Doing.now is not None:
         name, done, total = _Doing.now
         detail = f" while {name} had done {done:,} of {total:,} samples; nothing was written"
     print(f"whetsim: interrupted{detail}.", file=sys.stderr)
-    return 130
 
 
 if __name__ == "__main__":

@@ -120,19 +120,20 @@ def load_npz(path: str | os.PathLike[str]) -> tuple[NDArray[Any], NDArray[np.int
         If the file is missing, damaged, holds Python objects, or lacks x or y.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise SampleError(f"{path}: holds one array; need an .npz file with x and y.")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise SampleError(f"{path}: holds one array; need an .npz file with x and y.")
+        with archive:
             missing = [key for key in ("x", "y") if key not in archive]
             if missing:
                 found = ", ".join(archive.files) or "nothing"
                 raise SampleError(f"{path}: array {missing[0]!r} is missing (found: {found}).")
             images, labels = archive["x"], archive["y"]
+    except SampleError:
+        raise
     except FileNotFoundError:
         raise SampleError(f"{path}: no such file.") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, SampleError):
-            raise
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SampleError(f"{path}: cannot be read as an .npz file ({reason}).") from None
     if labels.ndim != 1 or images.ndim < 1 or len(labels) != len(images):

@@ -84,10 +84,10 @@ def population_table(facts: Mapping[str, Any]) -> RenderableType:
         "#step",
         "shape",
         "#neurons",
-        "#synapses onto it",
+        "#synapses",
         "from",
-        "#grid 2^-k",
-        "#bits of a sum",
+        "#grid k",
+        "#sum bits",
     )
     for p in facts["populations"]:
         low, high = p["exponent"]

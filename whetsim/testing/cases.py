@@ -28,7 +28,7 @@ from whetsim.testing.networks import (
 )
 from whetsim.testing.oracle import oracle_spikes
 
-__all__ = ["CASES", "Case", "Spikes", "case", "golden_case", "on_coarsest_grid", "true_spikes"]
+__all__ = ["CASES", "Case", "Spikes", "case", "golden_case", "on_coarsest_grid", "true_spikes", "widest_sums"]
 
 Spikes = dict[str, list[tuple[int, int, int]]]
 """Population to sorted ``(sample, step, neuron)``, steps counted from that of the sample."""
@@ -265,22 +265,6 @@ def _no_samples() -> Case:
     return replace(busy, samples=busy.samples[:0])
 
 
-def _widest_sums() -> Case:
-    """Sums of up to 53 bits that meet the threshold, or miss it by one grid step."""
-    half = 2**51  # of the threshold
-    rows = [
-        [half + 1, half + 1, half + 1, half + 1, half + 1],
-        [half - 1, half - 2, half, half, half],
-        [0, 1, -1, -1, 3 - 2 * half],
-    ]
-    source = InputPopulation((3,), 0, 1, "graded", InputSpec((3,), 0, 1))
-    neurons = Population("a", (5,), 1, np.array([0, 0, 0, -1, -1]), np.full(5, 53))
-    synapses = Projection(INPUT, "a", Dense(np.array(rows, dtype=np.int64)), 1)
-    network = SpikingNetwork("widest sums", source, (neurons,), (synapses,), "a")
-    every = (np.arange(8)[:, None] >> np.arange(3)) & 1
-    return Case(network, every.astype(np.int64))
-
-
 CASES: dict[str, Callable[[], Case]] = {
     "dense_binary": _dense_binary,
     "dense_grey": _dense_grey,
@@ -296,7 +280,6 @@ CASES: dict[str, Callable[[], Case]] = {
     "no_input_spikes": _no_input_spikes,
     "one_sample": _one_sample,
     "no_samples": _no_samples,
-    "widest_sums": _widest_sums,
 }
 """Name of each case to what makes it."""
 
@@ -322,3 +305,25 @@ def golden_case(name: str) -> Case:
 def _spikes(raster: NDArray[np.bool_], depth: int) -> Iterator[tuple[int, int, int]]:
     for sample, neuron in np.argwhere(raster):
         yield int(sample), depth, int(neuron)
+
+
+def widest_sums(bits: int, n_inputs: int = 100) -> Case:
+    """Return a case whose sums take `bits` bits and meet the threshold or miss it by one step.
+
+    Half of the neurons tie in one of the samples, the other half stay one grid step below the
+    threshold, after adding up large weights of both signs.
+    """
+    rng = _rng()
+    n_neurons, threshold = 24, 2 ** (bits - 1)
+    largest = 2 ** (bits - 2) // n_inputs
+    weight = rng.integers(-largest, largest, (n_inputs, n_neurons), endpoint=True)
+    samples = rng.integers(0, 2, (4, n_inputs))
+    sums = samples @ weight
+    neuron = np.arange(n_neurons)
+    bias = threshold - sums[neuron % len(samples), neuron] - neuron % 2
+    source = InputPopulation((n_inputs,), 0, 1, "graded", InputSpec((n_inputs,), 0, 1))
+    population = Population("a", (n_neurons,), 1, bias, np.full(n_neurons, bits))
+    synapses = Projection(INPUT, "a", Dense(weight), 1)
+    network = SpikingNetwork("widest sums", source, (population,), (synapses,), "a")
+    assert network.sum_bits == bits
+    return Case(network, samples)

@@ -1,0 +1,35 @@
+"""Train a network in Keras 3 whose activations become exact steps, and export it.
+
+Needs the extra `train`; nothing else in whetsim imports Keras.
+"""
+
+from __future__ import annotations
+
+from whetsim.sharpen.require import require_keras
+
+require_keras()  # before the imports below, which need it
+
+from whetsim.sharpen.checks import TrainingError  # noqa: E402
+from whetsim.sharpen.export import export, to_model  # noqa: E402
+from whetsim.sharpen.keep_best import KeepBestSharp  # noqa: E402
+from whetsim.sharpen.keys import generate_key, smallest_distance  # noqa: E402
+from whetsim.sharpen.layers import SoftmaxDecode, SpikingActivation, SpikingBReLU  # noqa: E402
+from whetsim.sharpen.sharpeners import ScheduledSharpener, scheduled_sharpness  # noqa: E402
+from whetsim.sharpen.state import is_fully_sharp, set_sharpness, spiking_layers  # noqa: E402
+
+__all__ = [
+    "KeepBestSharp",
+    "ScheduledSharpener",
+    "SoftmaxDecode",
+    "SpikingActivation",
+    "SpikingBReLU",
+    "TrainingError",
+    "export",
+    "generate_key",
+    "is_fully_sharp",
+    "scheduled_sharpness",
+    "set_sharpness",
+    "smallest_distance",
+    "spiking_layers",
+    "to_model",
+]

@@ -93,6 +93,7 @@ class NestSimulation(ClockedSimulation):
         for p in network.projections:
             for source, target, weight in real_synapses(network, p):
                 self._connect(source + first[p.source], target + first[p.target], weight, p.delay)
+        self._has_events = False
         self._bias = None
         if schedule == "sequential":
             self._bias = nest.Create("spike_generator", network.depth)
@@ -126,6 +127,11 @@ class NestSimulation(ClockedSimulation):
         KERNEL.check(self)
         # Spike times must lie ahead, so step 0 of this block is the next one.
         origin = round(nest.biological_time / STEP_MS) + 1
+        if self._has_events:
+            # Takes longer than reading them, so a run of one block does without.
+            for recorder in self._recorders.values():
+                recorder.n_events = 0
+        self._has_events = True
         self._set_input(values, origin)
         n_steps = self.n_steps(len(values)) + 1
         with nest.RunManager():
@@ -140,7 +146,6 @@ class NestSimulation(ClockedSimulation):
             step = np.asarray(events["times"], dtype=np.int64) - origin
             neuron = np.asarray(events["senders"], dtype=np.int64) - _first_id(self._neurons[name])
             result[name] = Events(step, neuron)
-            recorder.n_events = 0
         self.read_s += time.perf_counter() - start
         return result
 

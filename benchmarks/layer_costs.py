@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from whetsim import layers as L
 from whetsim.model import Model
+from whetsim.report import facts
 
 __all__ = ["multiply_adds"]
 
@@ -34,23 +33,7 @@ def multiply_adds(model: Model) -> dict[str, int]:
             # Layers are visited from the back, so the earliest reader is the last to write.
             reaches[source] = owner
     result: dict[str, int] = {}
-    for layer in model.layers:
-        count = _own(layer, model)
-        if count:
-            owner = reaches.get(layer.name, layer.name)
-            result[owner] = result.get(owner, 0) + count
+    for name, count in facts.multiply_adds(model).items():
+        owner = reaches.get(name, name)
+        result[owner] = result.get(owner, 0) + count
     return result
-
-
-def _own(layer: L.Layer, model: Model) -> int:
-    source, target = model.shapes[layer.inputs[0]], model.shapes[layer.name]
-    match layer:
-        case L.Dense():
-            return int(layer.weight.size)
-        case L.Conv2D():
-            return math.prod(target[:2]) * int(layer.weight.size)
-        case L.DepthwiseConv2D():
-            return math.prod(target[:2]) * int(layer.weight.size)
-        case L.Conv2DTranspose():
-            return math.prod(source[:2]) * int(layer.weight.size)
-    return 0

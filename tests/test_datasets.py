@@ -33,9 +33,7 @@ def test_original_files(name: str, data_folder: Path) -> None:
     np.testing.assert_array_equal(inside, images)
 
 
-def test_environment_names_the_folder(
-    data_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_names_the_folder(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHETSIM_DATA", str(data_folder))
     images, labels = datasets.load("mnist", split="train")
     assert len(images) == len(labels) == 60000
@@ -46,7 +44,7 @@ def test_damaged_file_is_refused(data_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "mnist" / "t10k-images-idx3-ubyte.gz"
     os.chmod(path, 0o644)
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(SampleError, match="MD5 checksum is .* cut off"):
+    with pytest.raises(SampleError, match=r"MD5 checksum is .* cut off"):
         datasets.load("mnist", data_dir=tmp_path)
 
 
@@ -56,15 +54,13 @@ def test_folder_without_the_files(tmp_path: Path) -> None:
 
 
 def test_unknown_name_is_suggested() -> None:
-    with pytest.raises(UnknownNameError, match="no data set named 'minst'.*Did you mean 'mnist'"):
+    with pytest.raises(UnknownNameError, match=r"no data set named 'minst'.*Did you mean 'mnist'"):
         datasets.load("minst")
     with pytest.raises(SampleError, match="no split 'validation'"):
         datasets.load("digits", split="validation")  # type: ignore[arg-type]
 
 
-def test_failed_download_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pooch = pytest.importorskip("pooch", reason="pooch is not installed")
 
     def refuse(self: object, file: str) -> str:
@@ -72,7 +68,7 @@ def test_failed_download_is_one_line(
 
     monkeypatch.delenv("WHETSIM_DATA", raising=False)
     monkeypatch.setattr(pooch.Pooch, "fetch", refuse)
-    with pytest.raises(SampleError, match="download from .* failed") as caught:
+    with pytest.raises(SampleError, match=r"download from .* failed") as caught:
         datasets.load("mnist")
     assert "\n" not in str(caught.value)
 

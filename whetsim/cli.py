@@ -357,11 +357,9 @@ def _report_comparison(
         _show(f"accuracy of the float32 network: {with_model.accuracy[0]:.2%} (computed now)")
     trained = model.metadata.get("float_accuracy")
     if isinstance(trained, float):
-        _show(f"accuracy of the same network with real-valued activations: {trained:.2%} (from the file)")
-    smallest = {k: v for k, v in close.smallest.items() if v != float("inf")}
-    if smallest:
-        name, margin = min(smallest.items(), key=lambda item: item[1])
-        _show(f"smallest margin of any decision: {margin:.3g}, in {name!r}")
+        _show(f"accuracy with real-valued activations: {trained:.2%} (as the file records)")
+    if close.n_samples:
+        _show(tables.margin_table(close))
     return good
 
 

@@ -40,7 +40,8 @@ class Margins:
     def share_below(self, name: str, margin: float) -> float:
         """Return the share of decisions of a population in bins that end at or below `margin`."""
         counts = self.histogram[name]
-        return float(counts[EDGES[1:] <= margin].sum() / max(int(counts.sum()), 1))
+        inside = EDGES[1:] <= margin * (1 + 1e-12)
+        return float(counts[inside].sum() / max(int(counts.sum()), 1))
 
 
 def margins(network: SpikingNetwork, samples: ArrayLike) -> Margins:

@@ -263,7 +263,7 @@ class _RuntimeSimulation(_Brian2Simulation):
 class _StandaloneSimulation(_Brian2Simulation):
     """Compiled into a program of its own, for this network; worth it for long runs."""
 
-    block_values = 2**22
+    block_values = 2**25
 
     def __init__(self, b2: Any, network: SpikingNetwork, schedule: Schedule, threads: int) -> None:
         super().__init__(b2, network, schedule)

@@ -9,10 +9,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from whetsim.margin import Margins
+
 __all__ = [
     "agreement_table",
     "backend_table",
     "layer_table",
+    "margin_table",
     "model_lines",
     "population_table",
     "runs_table",
@@ -174,6 +177,21 @@ def agreement_table(facts: Mapping[str, Any]) -> RenderableType:
     table = _table("differing spikes, each with each", "", *(f"#{name}" for name in names))
     for name, row in zip(names, facts["matrix"], strict=True):
         table.add_row(name, *(Text(f"{n:,}", "bold red" if n else "") for n in row))
+    return table
+
+
+def margin_table(result: Margins) -> RenderableType:
+    """Show how close decisions come to the threshold."""
+    limits = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+    table = _table(
+        "margins: distance of v from the threshold 0.5, share of all decisions",
+        "population",
+        "#smallest",
+        *(f"#< {limit:.0e}" for limit in limits),
+    )
+    for name, smallest in result.smallest.items():
+        shares = (result.share_below(name, limit) for limit in limits)
+        table.add_row(Text(name), f"{smallest:.3g}", *(f"{s:.3%}" if s else "0" for s in shares))
     return table
 
 

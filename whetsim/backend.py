@@ -176,6 +176,8 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
         self.network = network
         self.schedule = schedule
         self.read_s = 0.0
+        self.report: Callable[[int], None] = lambda done: None
+        """Called by an engine with the number of samples of the block that are done."""
         self._closed = False
 
     @abstractmethod
@@ -256,13 +258,10 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
             backend=self.backend.name,
             schedule=self.schedule,
             versions=dict(self.backend.versions()),
-            samples=integers if record == "rasters" else None,
+            samples=_read_only(integers) if record == "rasters" else None,
             input_rounding=rounding,
             timing=Timing(self.build_s, run_s, read_s),
         )
-
-    report: Callable[[int], None]
-    """Called by an engine with the number of samples of the block that are done."""
 
     def close(self) -> None:
         """Give the engine's memory back; the simulation cannot run any more."""
@@ -332,6 +331,12 @@ class ClockedSimulation(Simulation):
             result[population.name] = raster
         self.read_s += time.perf_counter() - start
         return result
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _report_from(report: Callable[[int], None], start: int, done: int) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -101,10 +100,7 @@ class NestAdapter(Adapter):
 
     def start(self) -> Any:
         self._nest = need("nest", "pynn.nest", "nest")
-        with warnings.catch_warnings():
-            # PyNN tries to compile extensions that nothing here uses, and warns if it cannot.
-            warnings.filterwarnings("ignore", message="(?s).*(cmake|NEST extensions)")
-            return need(self.module, "pynn.nest", self.extra)
+        return need(self.module, "pynn.nest", self.extra)
 
     def connect(self, projection: Any, arrays: Arrays, delay_ms: float) -> None:
         source, target, weight = arrays

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 __all__ = ["quiet"]
+
+_WARNING = re.compile(r"\s*\[?(WARNING|ERROR|CRITICAL)\b")
+"""How a line begins with which Brian2, NEST and PyNN warn."""
+
+_NOISE = (
+    # PyNN tries to compile NEST extensions that nothing here uses, and calls NEST the old way.
+    "(?s).*(cmake|NEST extensions|build extensions)",
+    "(?s).*(future version of NEST|Provided for backward compatibility only)",
+)
+"""Warnings that users can do nothing about."""
 
 
 @contextmanager
@@ -16,30 +29,39 @@ def quiet() -> Iterator[None]:
     """Hold back what native code and subprocesses print; show it if the block raises.
 
     Simulators print from C++ and from compilers they start, past ``sys.stdout``, so the file
-    descriptors themselves are turned aside. Python warnings are not touched.
+    descriptors themselves are turned aside. Python warnings, and lines with which a simulator
+    warns, come through when the block ends.
     """
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    with tempfile.TemporaryFile() as held:
+    _flush()
+    with tempfile.TemporaryFile() as held, warnings.catch_warnings(record=True) as warned:
         saved = [os.dup(fd) for fd in (1, 2)]
+        failed = False
+        for message in _NOISE:
+            warnings.filterwarnings("ignore", message)
         try:
             for fd in (1, 2):
                 os.dup2(held.fileno(), fd)
             yield
         except Exception:
-            _restore(saved)
-            held.seek(0)
-            sys.stderr.write(held.read().decode(errors="replace"))
+            failed = True
             raise
         finally:
-            if saved:
-                _restore(saved)
+            _flush()
+            for fd, copy in zip((1, 2), saved, strict=True):
+                os.dup2(copy, fd)
+                os.close(copy)
+            for line in _lines(held):
+                if failed or _WARNING.match(line):
+                    sys.stderr.write(line)
+    for warning in warned:
+        warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-def _restore(saved: list[int]) -> None:
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    for fd, copy in zip((1, 2), saved, strict=True):
-        os.dup2(copy, fd)
-        os.close(copy)
-    saved.clear()
+
+
+def _lines(held: IO[bytes]) -> Iterator[str]:
+    held.seek(0)
+    return (line.decode(errors="replace") for line in held)

@@ -82,6 +82,11 @@ def _resolve(b2: Any, target: str) -> str:
         return "cython" if CythonCodeObject.is_available() else "numpy"
 
 
+def _drop_reset(group: Any) -> None:
+    """Take the empty reset out: without it Brian2 warns, with it compiles and runs nothing."""
+    group.resetter["spike"].active = False
+
+
 class _Brian2Simulation(ClockedSimulation):
     """The objects that both ways of running share."""
 
@@ -117,6 +122,7 @@ class _Brian2Simulation(ClockedSimulation):
             **options,
         )
         group.run_regularly(RENEW, clock=clock, when="after_thresholds", name="whetsim_renew")
+        _drop_reset(group)
         return group
 
     def _set_state(self, neurons: Any) -> None:
@@ -181,7 +187,8 @@ class _RuntimeSimulation(_Brian2Simulation):
         self._target = target
         self._clock = clock = b2.Clock(dt=1 * b2.ms, name="whetsim_clock")
         previous = b2.prefs.codegen.target
-        b2.prefs.codegen.target = target
+        # What only builds is not worth compiling.
+        b2.prefs.codegen.target = "numpy"
         try:
             with quiet():
                 self._build(clock)
@@ -198,6 +205,7 @@ class _RuntimeSimulation(_Brian2Simulation):
             clock=clock,
             name="whetsim_input",
         )
+        _drop_reset(self._source)
         self._group = neurons = self._neurons(clock)
         self._set_state(neurons)
         objects = [self._source, neurons]
@@ -305,6 +313,7 @@ class _StandaloneSimulation(_Brian2Simulation):
             clock=clock,
             name="whetsim_input",
         )
+        _drop_reset(source)
         source.run_regularly("x = whetsim_samples(t, i)", clock=clock, when="start")
         neurons = self._neurons(clock)
         self._set_state(neurons)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ def need(module: str, backend: str, extra: str) -> Any:
     """
     # Threads that spin while they wait starve each other on a busy machine. NEST reads this once.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Brian2 would report any error of the user's own script as one of its own.
+    excepthook = sys.excepthook
     try:
         with quiet():
             return import_module(module)
@@ -41,6 +44,8 @@ def need(module: str, backend: str, extra: str) -> Any:
             f"{backend}: {module.partition('.')[0]} cannot be imported ({error}). "
             f'Install it: pip install "whetsim[{extra}]"'
         ) from error
+    finally:
+        sys.excepthook = excepthook
 
 
 def package_version(package: str, backend: str, extra: str) -> str:

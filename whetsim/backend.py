@@ -298,6 +298,8 @@ class Events:
 class ClockedSimulation(Simulation):
     """A simulation on an engine with a clock: samples go in by steps, spikes come with steps."""
 
+    _under_way = False
+
     @abstractmethod
     def events(self, values: NDArray[np.int32]) -> dict[str, Events]:
         """Run a block of samples and return the spikes of every population.
@@ -316,7 +318,14 @@ class ClockedSimulation(Simulation):
         return (n_samples - 1) * self.period + self.network.depth + 1 if n_samples else 0
 
     def rasters(self, values: NDArray[np.int32]) -> dict[str, NDArray[np.bool_]]:
+        if self._under_way:
+            raise WhetsimError(
+                "the last run was stopped before its end, and charge and spikes of it are still "
+                "in the simulator. Prepare the network again."
+            )
+        self._under_way = True
         events = self.events(values) if len(values) else {}
+        self._under_way = False
         start = time.perf_counter()
         result = {}
         for population in self.network.populations:

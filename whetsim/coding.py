@@ -151,7 +151,11 @@ def _from_floats(
             f"samples: values up to {float(np.abs(array).max()):.6g}; the network reads "
             f"{spec.low * spec.scale:.6g}..{spec.high * spec.scale:.6g}."
         )
-    if not source.rounds:
+    if source.rounds:
+        # The ends of the range may lie half a step outside the grid.
+        inside = (scaled >= spec.low - 0.5) & (scaled <= spec.high + 0.5)
+        whole = np.where(inside, np.clip(whole, spec.low, spec.high), whole)
+    else:
         # What float32 (or the floats at hand) may have lost, nothing more.
         room = np.abs(scaled) * 4 * np.finfo(array.dtype).eps
         off = np.abs(scaled - whole) > room

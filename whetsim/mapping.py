@@ -77,8 +77,10 @@ def map_to_spikes(
     if not is_binary:
         image = image.times(np.full(spec.size, spec.scale))
     values: dict[str, Affine | _Pooled] = {INPUT: image}
-    for layer in model.layers:
-        values[layer.name] = builder.value_of(layer, [values[i] for i in layer.inputs])
+    # Weights too large to add up are refused by name below, not warned of by numpy.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for layer in model.layers:
+            values[layer.name] = builder.value_of(layer, [values[i] for i in layer.inputs])
     output = _output_population(model, values[model.output])
     populations = sorted(builder.populations.values(), key=lambda p: p.depth)
     depth = {INPUT: 0, **{p.name: p.depth for p in populations}}

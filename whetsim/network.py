@@ -69,12 +69,17 @@ class InputPopulation:
 
     def bound(self, absolute_sums: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the largest sums that events can cause through weights of these absolute sums."""
-        if self.encoding == "bitplane" and self.samples.low == 0:
-            # Each value spreads over its bits, and any of its bits add up to no more than it.
-            all_bits = 2 ** self.samples.high.bit_length() - 1
-            result: NDArray[np.int64] = absolute_sums // all_bits * self.samples.high
+        low, high = self.samples.low, self.samples.high
+        if self.encoding != "bitplane":
+            weight, together = 1, self.largest
+        elif low >= 0:
+            # A value spreads over its bits, and any of its bits add up to no more than it.
+            weight, together = 2 ** high.bit_length() - 1, high
         else:
-            result = absolute_sums * self.largest
+            # Two's complement: any bits add up to no more than the sign bit counts.
+            together = 2 ** max(high, -low - 1, 1).bit_length()
+            weight = 2 * together - 1
+        result: NDArray[np.int64] = absolute_sums // weight * together
         return result
 
     @property

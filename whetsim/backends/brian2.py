@@ -97,18 +97,25 @@ class _Brian2Simulation(ClockedSimulation):
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         self._offset = dict(zip((p.name for p in network.populations), offsets, strict=False))
         self._n_neurons = int(offsets[-1])
+        # The value of an input event is read when the event arrives. So none may be under way:
+        # each delay of d steps has input neurons of its own, which send d - 1 steps later.
+        into = (p for p in network.projections if p.source == network.input.name)
+        delays = sorted({p.delay for p in into})
+        self._input_start = {d: i * network.input.size for i, d in enumerate(delays)}
         # Sequential, one more input neuron for each depth sends the biases of that depth.
+        self._bias_start = len(delays) * network.input.size
         self._n_bias = network.depth if schedule == "sequential" else 0
-        self._n_inputs = network.input.size + self._n_bias
+        self._n_inputs = self._bias_start + self._n_bias
 
     def _source_values(self, values: NDArray[np.int32]) -> NDArray[np.float64]:
         """Return the value of every input neuron in every step, ``(n_steps, n_inputs)``."""
         n_steps = self.n_steps(len(values))
         table = np.zeros((n_steps, self._n_inputs))
         first = np.arange(len(values)) * self.period
-        table[first, : self.network.input.size] = values
+        for delay, start in self._input_start.items():
+            table[first + delay - 1, start : start + values.shape[1]] = values
         for d in range(self._n_bias):
-            table[first + d, self.network.input.size + d] = 1.0
+            table[first + d, self._bias_start + d] = 1.0
         return table
 
     def _neurons(self, clock: Any, **options: Any) -> Any:
@@ -145,17 +152,17 @@ class _Brian2Simulation(ClockedSimulation):
         for p in network.projections:
             if (p.source == network.input.name) != from_input:
                 continue
-            start = 0 if from_input else self._offset[p.source]
+            start = self._input_start[p.delay] if from_input else self._offset[p.source]
             for source, target, weight in real_synapses(network, p):
                 synapses.connect(i=source + start, j=target + self._offset[p.target])
                 weights.append(weight)
-                delays.append(np.full(len(weight), p.delay - 1.0))
+                delays.append(np.full(len(weight), 0.0 if from_input else p.delay - 1.0))
                 any_yet = True
         if from_input:
             for population in network.populations if self._n_bias else ():
                 target = np.nonzero(population.bias)[0]
                 if len(target):
-                    source = np.full(len(target), network.input.size + population.depth - 1)
+                    source = np.full(len(target), self._bias_start + population.depth - 1)
                     synapses.connect(i=source, j=target + self._offset[population.name])
                     weights.append(population.real_bias[target])
                     delays.append(np.zeros(len(target)))

@@ -187,7 +187,7 @@ def test_appended_bytes_are_refused(tmp_path: Path) -> None:
     refused(write(tmp_path, file_bytes() + b"x"), "not a valid safetensors file")
 
 
-@pytest.mark.parametrize("claim", [2**24 + 1, 2**30, 2**40, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("claim", [2**22 + 1, 2**30, 2**40, 2**63, 2**64 - 1])
 def test_a_huge_header_is_refused_before_it_is_read(claim: int, tmp_path: Path) -> None:
     data = file_bytes()
     refused(write(tmp_path, claim.to_bytes(8, "little") + data[8:]), f"header claims {claim} bytes")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import whetsim
 from whetsim import layers as L
 from whetsim.coding import encode_network, encode_samples, to_integers
+from whetsim.errors import FormatError
 from whetsim.mapping import map_to_spikes
-from whetsim.model import Model
+from whetsim.model import InputSpec, Model
 from whetsim.reference import forward
 from whetsim.runner import run
 from whetsim.testing.networks import all_kinds, conv_model, dense_model
@@ -39,6 +41,53 @@ def check_against_model(model: Model, samples: np.ndarray) -> None:
 @given(models(), seeds)
 def test_exact_equals_model_where_float32_is_exact(model: Model, seed: int) -> None:
     check_against_model(model, random_samples(Random(seed), model.input, 5))
+
+
+sizes = st.tuples(st.integers(1, 7), st.integers(1, 7))
+kernels = st.tuples(st.integers(1, 5), st.integers(1, 5))
+threes = st.tuples(st.integers(1, 3), st.integers(1, 3))
+sides = st.tuples(st.integers(0, 2), st.integers(0, 2))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from([L.Conv2D, L.DepthwiseConv2D, L.Conv2DTranspose, L.MaxPool2D]),
+    seed=seeds,
+    size=sizes,
+    kernel=kernels,
+    strides=threes,
+    dilation=threes,
+    padding=st.one_of(st.sampled_from(["valid", "same"]), st.tuples(sides, sides)),
+    extra=sides,
+)
+def test_one_layer_of_any_geometry(
+    *,
+    kind: type[L.Layer],
+    seed: int,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    dilation: tuple[int, int],
+    padding: Any,
+    extra: tuple[int, int],
+) -> None:
+    rng = np.random.default_rng(seed)
+    values: dict[str, Any] = {"strides": strides, "padding": padding}
+    if kind is L.MaxPool2D:
+        values["pool_size"] = kernel
+    else:
+        values["dilation"] = dilation
+        values["weight"] = (rng.integers(-4, 5, (*kernel, 2, 2)) / 4).astype(np.float32)
+        n_out = 4 if kind is L.DepthwiseConv2D else 2
+        values["bias"] = (rng.integers(-2, 5, n_out) / 4).astype(np.float32)
+    if kind is L.Conv2DTranspose and not isinstance(padding, str):
+        values["output_padding"] = extra
+    try:
+        layers = (kind(name="x", inputs="input", **values), L.Step(name="s", inputs="x"))
+        model = Model("m", InputSpec((*size, 2), 0, 3, 0.25), layers)
+    except FormatError:
+        assume(False)
+    check_against_model(model, random_samples(Random(seed), model.input, 4))
 
 
 @settings(max_examples=40, deadline=None)

@@ -71,7 +71,8 @@ class Adapter(ABC):
     def advance_clearing(
         self, n_periods: int, period: int, populations: list[Any], done: Callable[[int], None]
     ) -> None:
-        """Simulate periods of `period` steps, all membranes set to 0 at the start of each."""
+        """Simulate the lead and periods of `period` steps, membranes set to 0 at each start."""
+        self.advance(LEAD_STEPS, lambda steps: None)
         for i in range(n_periods):
             for population in populations:
                 self.clear_membrane(population)
@@ -187,12 +188,13 @@ class Brian2Adapter(Adapter):
         self, n_periods: int, period: int, populations: list[Any], done: Callable[[int], None]
     ) -> None:
         state = self.sim.simulator.state
-        ticks = round(period * STEP_MS / self.timestep_ms)
-        tick = 0
+        per_step = round(STEP_MS / self.timestep_ms)
+        ticks = period * per_step
+        tick = -LEAD_STEPS * per_step
 
         def clear() -> None:
             nonlocal tick
-            if tick % ticks == 0:
+            if tick >= 0 and tick % ticks == 0:
                 for population in populations:
                     self.clear_membrane(population)
                 done(tick // ticks)
@@ -200,7 +202,7 @@ class Brian2Adapter(Adapter):
 
         operation = self._b2.NetworkOperation(clear, clock=state.network.clock, when="start")
         state.network.add(operation)
-        self.advance(n_periods * period, lambda steps: done(n_periods))
+        self.advance(LEAD_STEPS + n_periods * period, lambda steps: done(n_periods))
         state.network.remove(operation)
 
 
@@ -276,7 +278,7 @@ class PyNNSimulation(ClockedSimulation):
                 i_offset=0.0,
             )
             cells = sim.Population(population.size, cell, label=population.name)
-            cells.initialize(v=0.0)
+            # PyNN's own initialize() does nothing on NEST, and says so for every population.
             self._adapter.clear_membrane(cells)
             cells.record("spikes")
             self.populations[population.name] = cells
@@ -331,7 +333,6 @@ class PyNNSimulation(ClockedSimulation):
 
     def _run_sequentially(self, n_samples: int) -> None:
         cells = [self.populations[p.name] for p in self.network.populations]
-        self._adapter.advance(LEAD_STEPS, lambda done: None)
         self._adapter.advance_clearing(n_samples, self.period, cells, self.report)
 
     def _set_input(self, values: NDArray[np.int32], origin_ms: float) -> None:

@@ -23,7 +23,7 @@ __all__ = ["FORMAT", "VERSION", "read", "recognizes", "write"]
 
 FORMAT = "whetsim"
 VERSION = 1
-MAX_HEADER = 16 * 2**20
+MAX_HEADER = 4 * 2**20
 _DTYPES = ("F16", "F32", "F64", "U8")
 
 

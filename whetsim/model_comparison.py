@@ -104,9 +104,13 @@ class ModelComparison:
     def __str__(self) -> str:
         total = self.n_samples * self.n_units
         lines = [
-            f"{self.backend} and the float32 network, {self.n_samples} samples: "
-            f"{self.n_differences} of {total} units differ: {len(self.ties)} ties, "
-            f"{len(self.faults)} faults, the rest follow from them"
+            f"{self.backend} and the float32 network, {self.n_samples:,} samples: "
+            f"{self.n_differences:,} of {total:,} units differ"
+            + (
+                f": {len(self.ties)} ties, {len(self.faults)} faults, the rest follow from them"
+                if self.n_differences
+                else ""
+            )
         ]
         lines += [f"  tie: {tie}" for tie in self.ties[:10]]
         lines += [f"  fault: {fault}" for fault in self.faults[:10]]

@@ -40,6 +40,12 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
 
 
+def _share(value: float) -> str:
+    if value == 0:
+        return "0"
+    return f"{value:.3%}" if value >= 1e-5 else "< 0.001%"
+
+
 def _seconds(value: float) -> str:
     return f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
@@ -191,7 +197,7 @@ def margin_table(result: Margins) -> RenderableType:
     )
     for name, smallest in result.smallest.items():
         shares = (result.share_below(name, limit) for limit in limits)
-        table.add_row(Text(name), f"{smallest:.3g}", *(f"{s:.3%}" if s else "0" for s in shares))
+        table.add_row(Text(name), f"{smallest:.3g}", *map(_share, shares))
     return table
 
 

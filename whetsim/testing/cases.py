@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,10 @@ from whetsim.mapping import map_to_spikes
 from whetsim.model import INPUT, InputSpec, Model, Readout
 from whetsim.network import Encoding, InputPopulation, Population, Projection, SpikingNetwork
 from whetsim.testing import golden
-from whetsim.testing.networks import (
-    all_kinds,
-    conv_model,
-    dense_model,
-    random_samples,
-    ties_and_biases,
-)
+from whetsim.testing.networks import dense_model, random_samples
 from whetsim.testing.oracle import oracle_spikes
 
-__all__ = ["CASES", "Case", "Spikes", "case", "golden_case", "on_coarsest_grid", "true_spikes", "widest_sums"]
+__all__ = ["CASES", "Case", "Spikes", "case", "on_coarsest_grid", "true_spikes", "widest_sums"]
 
 Spikes = dict[str, list[tuple[int, int, int]]]
 """Population to sorted ``(sample, step, neuron)``, steps counted from that of the sample."""
@@ -59,8 +53,10 @@ class Case:
         for p in self.network.populations:
             lines.append(f"{p.name}: depth {p.depth}, bias {p.bias}, exponent {p.exponent}")
         for c in self.network.projections:
-            synapses = [tuple(int(v) for v in s) for b in c.connectivity.synapses() for s in zip(*b)]
-            lines.append(f"{c.source} -> {c.target}, delay {c.delay}: {synapses}")
+            lines.append(f"{c.source} -> {c.target}, delay {c.delay}, (source, target, weight):")
+            lines += [
+                f"  {np.stack(block, axis=1).tolist()}" for block in c.connectivity.synapses()
+            ]
         return "\n".join([*lines, f"samples {self.samples.tolist()}"])
 
     def expected(self, encoding: Encoding) -> Spikes:
@@ -128,12 +124,19 @@ def _of_model(model: Model, n_samples: int, *, coarse: bool = False) -> Case:
     return Case(map_to_spikes(model), samples, is_coarse=coarse)
 
 
-def _dense_binary() -> Case:
-    return _of_model(dense_model(_rng()), 10, coarse=True)
+def _stored(name: str) -> Case:
+    stored = golden.load(name)
+    network = map_to_spikes(stored.model)
+    spikes = {
+        population: list(_spikes(raster, network[population].depth))
+        for population, raster in stored.rasters.items()
+    }
+    return Case(network, stored.samples, golden=spikes)
 
 
-def _dense_grey() -> Case:
-    return _of_model(dense_model(_rng(), high=255), 8)
+def _spikes(raster: NDArray[np.bool_], depth: int) -> Iterator[tuple[int, int, int]]:
+    for sample, neuron in np.argwhere(raster):
+        yield int(sample), depth, int(neuron)
 
 
 def _negative_inputs() -> Case:
@@ -142,11 +145,6 @@ def _negative_inputs() -> Case:
     return _of_model(
         replace(model, input=InputSpec(model.input.shape, -128, 127, 1 / 64)), 8, coarse=True
     )
-
-
-def _ties_and_biases() -> Case:
-    every = (np.arange(16)[:, None] >> np.arange(4)) & 1
-    return Case(map_to_spikes(ties_and_biases()), every.astype(np.int64))
 
 
 def _large_biases() -> Case:
@@ -194,16 +192,10 @@ def _pool_before_step() -> Case:
         ),
         L.Step(name="out", inputs=("dense",)),
     )
-    model = Model("pools", InputSpec((5, 5, 1), 0, 1), layers, readout=Readout(key=np.eye(4, dtype="u1")))
+    model = Model(
+        "pools", InputSpec((5, 5, 1), 0, 1), layers, readout=Readout(key=np.eye(4, dtype="u1"))
+    )
     return _of_model(model, 8, coarse=True)
-
-
-def _conv() -> Case:
-    return _of_model(conv_model(_rng(), size=6, width=2), 6)
-
-
-def _all_kinds() -> Case:
-    return _of_model(all_kinds(_rng()), 3)
 
 
 def _every_delay() -> Case:
@@ -251,29 +243,25 @@ def _no_synapses() -> Case:
 
 
 def _no_input_spikes() -> Case:
-    busy = _dense_binary()
-    return replace(busy, samples=np.zeros_like(busy.samples[:4]))
+    busy = case("stored_dense_binary")
+    return Case(busy.network, np.zeros_like(busy.samples[:4]))
 
 
 def _one_sample() -> Case:
-    busy = _dense_binary()
-    return replace(busy, samples=busy.samples[:1])
+    busy = case("stored_dense_binary")
+    return Case(busy.network, busy.samples[:1])
 
 
 def _no_samples() -> Case:
-    busy = _dense_binary()
-    return replace(busy, samples=busy.samples[:0])
+    busy = case("stored_dense_binary")
+    return Case(busy.network, busy.samples[:0])
 
 
 CASES: dict[str, Callable[[], Case]] = {
-    "dense_binary": _dense_binary,
-    "dense_grey": _dense_grey,
+    **{f"stored_{name}": partial(_stored, name) for name in golden.names()},
     "negative_inputs": _negative_inputs,
-    "ties_and_biases": _ties_and_biases,
     "large_biases": _large_biases,
     "pool_before_step": _pool_before_step,
-    "conv": _conv,
-    "all_kinds": _all_kinds,
     "every_delay": _every_delay,
     "smallest": _smallest,
     "no_synapses": _no_synapses,
@@ -288,23 +276,6 @@ CASES: dict[str, Callable[[], Case]] = {
 def case(name: str) -> Case:
     """Return a case of `CASES`; each is made once."""
     return CASES[name]()
-
-
-@cache
-def golden_case(name: str) -> Case:
-    """Return a stored network with its stored spikes."""
-    stored = golden.load(name)
-    network = map_to_spikes(stored.model)
-    spikes = {
-        population: list(_spikes(raster, network[population].depth))
-        for population, raster in stored.rasters.items()
-    }
-    return Case(network, stored.samples, golden=spikes)
-
-
-def _spikes(raster: NDArray[np.bool_], depth: int) -> Iterator[tuple[int, int, int]]:
-    for sample, neuron in np.argwhere(raster):
-        yield int(sample), depth, int(neuron)
 
 
 def widest_sums(bits: int, n_inputs: int = 100) -> Case:

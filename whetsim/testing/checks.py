@@ -74,7 +74,9 @@ def check_events(expected: Spikes, simulation: Simulation, watched: Watched, whe
             # Sequential, all steps of a sample are its own, and only one of them is to fire in.
             begin, end = (depth, last) if period == 1 else (0, n_samples * period - 1)
             inside = (steps >= begin) & (steps <= end)
-            found = list(zip(steps[inside].tolist(), events[name].neuron[inside].tolist(), strict=True))
+            found = list(
+                zip(steps[inside].tolist(), events[name].neuron[inside].tolist(), strict=True)
+            )
             wanted = {
                 ((sample - first) * period + step, neuron)
                 for sample, step, neuron in expected[name]

@@ -6,10 +6,11 @@ encoding, blocks, counting, decoding and progress are here, once for all engines
 
 from __future__ import annotations
 
+import hashlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -118,6 +119,11 @@ class Backend(ABC):
         BackendNotInstalledError
             If a package is missing.
         """
+        if not isinstance(network, SpikingNetwork):
+            raise UnsupportedError(
+                f"{self.name}: needs a SpikingNetwork (got {type(network).__name__}). Map a model "
+                "first: whetsim.map_to_spikes(model)."
+            )
         can = self.capabilities
         self.versions()
         for name in options:
@@ -141,7 +147,8 @@ class Backend(ABC):
                 f"decides {room} bits exactly. Use backend 'exact', 'nest' or 'brian2'."
             )
         start = time.perf_counter()
-        simulation = self.build(network, planned, **options)
+        with _named_failures(self.name):
+            simulation = self.build(network, planned, **options)
         simulation.backend = self
         simulation.build_s = time.perf_counter() - start
         return simulation
@@ -236,6 +243,7 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
         source = self.network.input
         integers = to_integers(samples, source, input_scale)
         recorder = Recorder(self.network, record)
+        digest = hashlib.sha256()
         rounding, run_s, read_s = 0.0, 0.0, 0.0
         size = max(1, self.block_values // max(1, source.size + self.network.n_neurons))
         with _progress(progress, len(integers)) as report:
@@ -245,10 +253,12 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
                 if source.rounds:
                     floats = np.asarray(samples)[start : start + size]
                     rounding = max(rounding, rounding_of(floats, block, source))
+                digest.update(block.astype("<i4").tobytes())
                 values = encode_samples(block, source)
                 self.read_s = 0.0
                 self.report = partial(_report_from, report, start)
-                rasters = self.rasters(values)
+                with _named_failures(self.backend.name):
+                    rasters = self.rasters(values)
                 middle = time.perf_counter()
                 recorder.add(values, rasters)
                 run_s += middle - begin - self.read_s
@@ -258,7 +268,8 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
             backend=self.backend.name,
             schedule=self.schedule,
             versions=dict(self.backend.versions()),
-            samples=_read_only(integers) if record == "rasters" else None,
+            samples=_frozen_copy(integers) if record == "rasters" else None,
+            samples_digest=digest.hexdigest(),
             input_rounding=rounding,
             timing=Timing(self.build_s, run_s, read_s),
         )
@@ -300,6 +311,9 @@ class ClockedSimulation(Simulation):
 
     _under_way = False
 
+    def check_kernel(self) -> None:
+        """Raise `WhetsimError` if the simulator no longer holds this network."""
+
     @abstractmethod
     def events(self, values: NDArray[np.int32]) -> dict[str, Events]:
         """Run a block of samples and return the spikes of every population.
@@ -318,6 +332,7 @@ class ClockedSimulation(Simulation):
         return (n_samples - 1) * self.period + self.network.depth + 1 if n_samples else 0
 
     def rasters(self, values: NDArray[np.int32]) -> dict[str, NDArray[np.bool_]]:
+        self.check_kernel()
         if self._under_way:
             raise WhetsimError(
                 "the last run was stopped before its end, and charge and spikes of it are still "
@@ -342,10 +357,25 @@ class ClockedSimulation(Simulation):
         return result
 
 
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    view = array.view()
-    view.flags.writeable = False
-    return view
+def _frozen_copy(array: NDArray[Any]) -> NDArray[Any]:
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+@contextmanager
+def _named_failures(name: str) -> Iterator[None]:
+    """Turn what a simulator raises into one line that names the backend."""
+    try:
+        yield
+    except (WhetsimError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise WhetsimError(
+            f"{name}: the simulator failed ({type(error).__name__}: {reason}). 'whetsim backends' "
+            "shows its versions and options."
+        ) from error
 
 
 def _report_from(report: Callable[[int], None], start: int, done: int) -> None:

@@ -46,9 +46,16 @@ def encode_network(
             f"no encoding named {encoding!r}; there are: {', '.join(ENCODINGS)}."
             f"{did_you_mean(encoding, ENCODINGS)}"
         )
-    if level is not None and encoding != "binary":
-        raise SampleError(f"level is for the binary encoding (got encoding {encoding!r}).")
     source = network.input
+    if level is not None:
+        if encoding != "binary":
+            raise SampleError(f"level is for the binary encoding (got encoding {encoding!r}).")
+        whole = isinstance(level, (int, np.integer)) and not isinstance(level, bool)
+        if not source.is_graded or not whole or not source.low < level <= source.high:
+            raise SampleError(
+                f"level is {level!r}; need a whole number in {source.low + 1}..{source.high}, for "
+                "a network that reads more than 0 and 1."
+            )
     if encoding == "graded" or not source.is_graded:
         return network
     if encoding == "binary":
@@ -67,7 +74,12 @@ def encode_network(
         else p
         for p in network.projections
     )
-    return replace(network, input=source, projections=projections)
+    return replace(
+        network,
+        input=source,
+        projections=projections,
+        graded_fingerprint=network.graded_fingerprint,
+    )
 
 
 def bit_factors(source: InputPopulation) -> NDArray[np.int64]:
@@ -97,7 +109,10 @@ def to_integers(
     SampleError
         If shape, type or range do not fit; the text names the first bad sample.
     """
-    array = np.asarray(samples)
+    try:
+        array = np.asarray(samples)
+    except ValueError:
+        raise SampleError("samples: of unequal shapes. Give one array of numbers.") from None
     spec = source.samples
     if array.ndim == 0 or array.dtype.kind not in "buif":
         raise SampleError(
@@ -109,6 +124,12 @@ def to_integers(
         raise SampleError(
             f"samples: one sample has shape {array.shape[1:]}; the network reads {spec.shape}, "
             f"{spec.size} values.{one}"
+        )
+    # Maps with the channels first would flatten into another order without a word.
+    if len(spec.shape) == array.ndim - 1 == 3 and array.shape[1:] != spec.shape:
+        raise SampleError(
+            f"samples: one sample has shape {array.shape[1:]}; the network reads {spec.shape}. "
+            "Put the axes in that order (maps are height, width, channels)."
         )
     array = array.reshape(len(array), spec.size)
     if array.dtype.kind == "f":
@@ -157,13 +178,13 @@ def _from_floats(
         whole = np.where(inside, np.clip(whole, spec.low, spec.high), whole)
     else:
         # What float32 (or the floats at hand) may have lost, nothing more.
-        room = np.abs(scaled) * 4 * np.finfo(array.dtype).eps
+        room = np.minimum(np.abs(scaled) * 4 * np.finfo(array.dtype).eps, 0.01)
         off = np.abs(scaled - whole) > room
         if off.any():
             sample, place = (int(i) for i in np.argwhere(off)[0])
             raise SampleError(
-                f"samples: sample {sample}, value {place} is {array[sample, place]!r}, no whole "
-                f"multiple of {spec.scale:.9g}. Map with input_bits=16 to have samples rounded."
+                f"samples: sample {sample}, value {place} is {float(array[sample, place])!r}, no "
+                f"whole multiple of {spec.scale:.9g}. Map with input_bits=16 to have samples rounded."
             )
     return whole.astype(np.int64)
 

@@ -129,7 +129,7 @@ def compare(first: Recording, second: Recording, labels: ArrayLike | None = None
     Raises
     ------
     SampleError
-        If the runs have different populations or numbers of samples.
+        If the runs have different populations or samples.
     """
     populations = first.network.populations
     mine = [(p.name, p.shape) for p in populations]
@@ -139,6 +139,8 @@ def compare(first: Recording, second: Recording, labels: ArrayLike | None = None
         raise SampleError(
             f"compare: {first.n_samples} and {second.n_samples} samples. Run both on the same ones."
         )
+    if first.samples_digest != second.samples_digest:
+        raise SampleError("compare: the runs are on different samples. Run both on the same ones.")
     counted = first.has_rasters and second.has_rasters
     differences: dict[str, int] = {}
     differing = np.zeros((len(populations), first.n_samples), dtype=bool)
@@ -191,7 +193,9 @@ def _first(
     total = _sum(a, sample, name, neuron)
     v = float(np.ldexp(total, -int(population.exponent[neuron])))
     right = total >= threshold
-    if spikes[1] == right:
+    if a.network.graded_fingerprint != b.network.graded_fingerprint:
+        cause = "different networks: weights, biases or thresholds of the two runs are not the same"
+    elif spikes[1] == right:
         cause = f"{a.backend} decided wrong; take the other run for the truth"
     else:
         cause = _cause(a, mine, other, sample, name, neuron, total, threshold)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from whetsim.errors import MappingError
 from whetsim.layers import Shape
 
 __all__ = [
@@ -84,10 +85,14 @@ class Connectivity(ABC):
         return total
 
 
-def _freeze(array: NDArray[Any]) -> NDArray[Any]:
-    array = np.ascontiguousarray(array)
+def _freeze(array: NDArray[Any], what: str, n_axes: int) -> NDArray[Any]:
+    array = np.asarray(array)
+    if array.dtype.kind not in "iu" or array.ndim != n_axes:
+        raise MappingError(
+            f"{what}: {array.dtype} of shape {array.shape}; need whole numbers with {n_axes} axes."
+        )
     if array.flags.writeable:
-        array = array.view()
+        array = array.copy()
         array.flags.writeable = False
     return array
 
@@ -105,7 +110,7 @@ class Dense(Connectivity):
     weight: Integers
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", _freeze(self.weight))
+        object.__setattr__(self, "weight", _freeze(self.weight, "dense weights", 2))
 
     @property
     def n_sources(self) -> int:  # type: ignore[override]
@@ -151,7 +156,15 @@ class Listed(Connectivity):
 
     def __post_init__(self) -> None:
         for key in ("start", "target", "weight"):
-            object.__setattr__(self, key, _freeze(getattr(self, key)))
+            object.__setattr__(self, key, _freeze(getattr(self, key), f"listed {key}", 1))
+        start, target = self.start, self.target
+        in_order = len(start) > 0 and start[0] == 0 and (np.diff(start) >= 0).all()
+        if not in_order or not start[-1] == len(target) == len(self.weight):
+            raise MappingError(
+                "listed start: must rise from 0 to the number of targets and of weights."
+            )
+        if len(target) and not 0 <= int(target.min()) <= int(target.max()) < self.n_targets:
+            raise MappingError(f"listed target: must be in 0..{self.n_targets - 1}.")
 
     @property
     def n_sources(self) -> int:  # type: ignore[override]
@@ -274,7 +287,12 @@ class Convolution(Connectivity):
     geometry: Geometry
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", _freeze(self.weight))
+        object.__setattr__(self, "weight", _freeze(self.weight, "convolution weights", 4))
+        if self.weight.shape != self.geometry.weight_shape:
+            raise MappingError(
+                f"convolution weights: shape {self.weight.shape}; the geometry needs "
+                f"{self.geometry.weight_shape}."
+            )
 
     @property
     def n_sources(self) -> int:  # type: ignore[override]

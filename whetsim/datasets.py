@@ -16,7 +16,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from whetsim.errors import BackendNotInstalledError, SampleError, UnknownNameError, did_you_mean
+from whetsim.errors import (
+    BackendNotInstalledError,
+    SampleError,
+    UnknownNameError,
+    did_you_mean,
+    install_line,
+)
 
 __all__ = ["NAMES", "load", "load_npz"]
 
@@ -63,13 +69,16 @@ _SOURCES = {
 
 
 def load(
-    name: str, *, split: Split = "test", data_dir: str | os.PathLike[str] | None = None
+    name: str | os.PathLike[str],
+    *,
+    split: Split = "test",
+    data_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return images and labels of a data set.
 
     Parameters
     ----------
-    name : str
+    name : str or path
         ``digits`` (8 x 8, 0..16, comes with scikit-learn), ``mnist`` or ``fashion-mnist``
         (28 x 28, 0..255), or the path of an .npz file with arrays x and y.
     split : str
@@ -93,6 +102,7 @@ def load(
     BackendNotInstalledError
         If scikit-learn or pooch is needed and missing.
     """
+    name = os.fspath(name)
     if split not in _FILES:
         raise SampleError(f"data: no split {split!r}; there are: train, test.")
     if name == "digits":
@@ -150,8 +160,7 @@ def _digits(split: Split) -> tuple[NDArray[Any], NDArray[np.int64]]:
         from sklearn.datasets import load_digits
     except ImportError:
         raise BackendNotInstalledError(
-            "data 'digits': scikit-learn is not installed. Install it: "
-            'pip install "whetsim[digits]"'
+            f"data 'digits': scikit-learn is not installed. Install it: {install_line('digits')}"
         ) from None
     bunch = load_digits()
     part = slice(None, N_DIGITS_TRAIN) if split == "train" else slice(N_DIGITS_TRAIN, None)
@@ -175,7 +184,7 @@ def _download(name: str, split: Split) -> tuple[Path, Path]:
     except ImportError:
         raise BackendNotInstalledError(
             f"data {name!r}: pooch is not installed, which downloads and checks files. Install it: "
-            f'pip install "whetsim[download]", or name a folder with --data-dir or {ENVIRONMENT}.'
+            f"{install_line('download')}; or name a folder with --data-dir or {ENVIRONMENT}."
         ) from None
     source = _SOURCES[name]
     pooch.get_logger().setLevel("WARNING")

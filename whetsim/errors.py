@@ -19,6 +19,7 @@ __all__ = [
     "UnsupportedError",
     "WhetsimError",
     "did_you_mean",
+    "install_line",
     "quote",
 ]
 
@@ -62,6 +63,11 @@ def did_you_mean(name: object, choices: Iterable[str]) -> str:
     few = [c for c in itertools.islice(choices, 200) if len(c) <= 64]
     close = difflib.get_close_matches(wanted, few, n=1, cutoff=0.6) if len(wanted) <= 64 else []
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def install_line(extra: str) -> str:
+    """Return the command that installs the packages of an extra."""
+    return f'pip install "whetsim[{extra}]" (in a clone: pip install -e ".[{extra}]")'
 
 
 def quote(value: object) -> str:

@@ -113,7 +113,10 @@ class Population:
 
     def __post_init__(self) -> None:
         for key in ("bias", "exponent"):
-            array = np.array(getattr(self, key), dtype=np.int64)
+            given = np.asarray(getattr(self, key))
+            if not (given == np.rint(given)).all():
+                raise MappingError(f"population {self.name!r}: {key} must be whole numbers.")
+            array = given.astype(np.int64)
             if array.shape != (self.size,):
                 raise MappingError(
                     f"population {self.name!r}: {key} has shape {array.shape}; need ({self.size},)."
@@ -173,6 +176,8 @@ class SpikingNetwork:
     output : str
         Population whose spikes are the result.
     readout : Readout, optional
+    graded_fingerprint : str, optional
+        Fingerprint of the network before its input was encoded; its own by default.
 
     Raises
     ------
@@ -186,6 +191,7 @@ class SpikingNetwork:
     projections: tuple[Projection, ...]
     output: str
     readout: Readout | None = None
+    graded_fingerprint: str = ""
     _by_name: Mapping[str, Population | InputPopulation] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -195,8 +201,14 @@ class SpikingNetwork:
                 raise MappingError(f"population {population.name!r}: the name is used twice.")
             by_name[population.name] = population
         object.__setattr__(self, "_by_name", MappingProxyType(by_name))
-        if self.output not in by_name:
+        if self.output not in by_name or self.output == self.input.name:
             raise MappingError(f"the output {self.output!r} is no population.")
+        n_outputs = by_name[self.output].size
+        if self.readout is not None and self.readout.n_outputs != n_outputs:
+            raise MappingError(
+                f"the readout decodes {self.readout.n_outputs} outputs; {self.output!r} has "
+                f"{n_outputs} neurons."
+            )
         if list(self.populations) != sorted(self.populations, key=lambda p: p.depth):
             raise MappingError("populations must be in the order of their depths.")
         for projection in self.projections:
@@ -206,6 +218,14 @@ class SpikingNetwork:
                 f"a sum may need {self.sum_bits} bits (need <= {MAX_SUM_BITS}); weights are too "
                 "large for the exponents."
             )
+        if not self.graded_fingerprint:
+            object.__setattr__(self, "graded_fingerprint", self.fingerprint)
+
+    def __repr__(self) -> str:
+        return (
+            f"SpikingNetwork({self.name!r}: {len(self.populations)} populations, "
+            f"{self.n_neurons:,} neurons, {self.n_synapses:,} synapses, depth {self.depth})"
+        )
 
     def _check(self, projection: Projection) -> None:
         where = f"projection {projection.source!r} -> {projection.target!r}"

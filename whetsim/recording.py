@@ -57,6 +57,8 @@ class Recording:
     scores : array (n_samples, n_classes), optional
     samples : integer array, optional
         The samples, kept with the rasters.
+    samples_digest : str
+        SHA-256 of the samples, so that runs on different ones are not compared.
     input_rounding : float
         By how much float samples were moved to the input grid at most.
     timing : Timing
@@ -73,8 +75,21 @@ class Recording:
     packed: Mapping[str, NDArray[np.uint8]]
     scores: NDArray[np.float64] | None
     samples: NDArray[Any] | None
+    samples_digest: str
     input_rounding: float
     timing: Timing
+
+    def __repr__(self) -> str:
+        kept = "rasters" if self.has_rasters else "counts"
+        name = self.network.name
+        return f"Recording({name!r} on {self.backend!r}, {self.n_samples} samples, {kept})"
+
+    @property
+    def encoding(self) -> str:
+        """How samples became events; ``spikes`` if they were 0/1 spikes already."""
+        source = self.network.input
+        plain = source.encoding == "graded" and not source.is_graded
+        return "spikes" if plain else source.encoding
 
     @property
     def has_rasters(self) -> bool:

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from whetsim.backend import Backend
-from whetsim.errors import UnknownNameError, did_you_mean
+from whetsim.errors import BackendNotInstalledError, UnknownNameError, did_you_mean
 
 __all__ = ["backend_names", "get_backend"]
 
@@ -33,11 +33,20 @@ def get_backend(name: str) -> Backend:
         If no such backend is registered; the text lists those that are.
     """
     registered = _registered()
+    if not isinstance(name, str):
+        raise UnknownNameError(f"backend must be a name (got {name!r}).")
     if name not in registered:
         hint = "" if registered else " Install the checkout first: pip install -e ."
         raise UnknownNameError(
             f"no backend named {name!r}; registered: {', '.join(registered) or 'none'}."
             f"{did_you_mean(name, registered)}{hint}"
         )
-    backend: Backend = registered[name].load()()
+    try:
+        backend: Backend = registered[name].load()()
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise BackendNotInstalledError(
+            f"{name}: the backend cannot be loaded from {registered[name].value} ({reason}). "
+            "Install or remove the package that registers it."
+        ) from error
     return backend

@@ -9,16 +9,17 @@ the same code for every network: it is compiled once and comes from Brian2's cac
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whetsim.backend import Backend, Capabilities, ClockedSimulation, Events, Schedule, Simulation
-from whetsim.backends.quiet import quiet
+from whetsim.backends.quiet import quiet, without_noise
 from whetsim.backends.support import need, package_version, real_synapses
 from whetsim.errors import UnsupportedError, did_you_mean
 from whetsim.network import SpikingNetwork
@@ -44,7 +45,7 @@ class Brian2Backend(Backend):
     capabilities = Capabilities()
     options: ClassVar[Mapping[str, str]] = {
         "target": "'auto', 'cython' (compiled once), 'numpy' (no compiler needed) or "
-        "'cpp_standalone' (compiled for this network)",
+        "'cpp_standalone' (compiled for this network, again for each block of samples)",
         "threads": "OpenMP threads, with cpp_standalone; 1 by default",
     }
 
@@ -105,7 +106,9 @@ class _Brian2Simulation(ClockedSimulation):
         # Sequential, one more input neuron for each depth sends the biases of that depth.
         self._bias_start = len(delays) * network.input.size
         self._n_bias = network.depth if schedule == "sequential" else 0
-        self._n_inputs = self._bias_start + self._n_bias
+        # Brian2 has no empty groups.
+        self._n_inputs = max(1, self._bias_start + self._n_bias)
+        self._n_neurons = max(1, self._n_neurons)
 
     def _source_values(self, values: NDArray[np.int32]) -> NDArray[np.float64]:
         """Return the value of every input neuron in every step, ``(n_steps, n_inputs)``."""
@@ -120,7 +123,7 @@ class _Brian2Simulation(ClockedSimulation):
 
     def _neurons(self, clock: Any, **options: Any) -> Any:
         group = self._b2.NeuronGroup(
-            max(1, self._n_neurons),
+            self._n_neurons,
             EQUATIONS,
             threshold="v >= 0.5",
             reset="",
@@ -134,7 +137,7 @@ class _Brian2Simulation(ClockedSimulation):
 
     def _set_state(self, neurons: Any) -> None:
         pipelined = self.schedule == "pipelined"
-        bias = np.zeros(max(1, self._n_neurons))
+        bias = np.zeros(self._n_neurons)
         if pipelined:
             for population in self.network.populations:
                 start = self._offset[population.name]
@@ -143,36 +146,47 @@ class _Brian2Simulation(ClockedSimulation):
         neurons.variables["v"].set_value(bias)
         neurons.variables["keep"].set_value(0.0 if pipelined else 1.0)
 
-    def _connect(self, synapses: Any, from_input: bool) -> bool:
-        """Add the synapses that start at the input, or all others; return whether there are any."""
-        network, b2 = self.network, self._b2
-        any_yet = False
-        delays: list[NDArray[np.float64]] = []
+    def _synapses(self, source: Any, neurons: Any, clock: Any) -> list[Any]:
+        """Return the synapses that start at a group, in a list that is empty if there are none."""
+        b2, from_input = self._b2, source is not neurons
+        effect = "v_post += w * x_pre" if from_input else "v_post += w"
+        name = "whetsim_from_input" if from_input else "whetsim_between"
+        synapses = None
         weights: list[NDArray[np.float64]] = []
+        delays: list[NDArray[np.float64]] = []
+        for i, j, weight, delay in self._blocks(from_input):
+            if synapses is None:
+                synapses = b2.Synapses(
+                    source, neurons, "w : 1 (constant)", on_pre=effect, clock=clock, name=name
+                )
+            synapses.connect(i=i, j=j)
+            weights.append(weight)
+            delays.append(np.full(len(weight), float(delay)))
+        if synapses is None:
+            return []
+        synapses.variables["w"].set_value(np.concatenate(weights))
+        delay_of_each = np.concatenate(delays)
+        if delay_of_each.any():
+            synapses.delay = delay_of_each * b2.ms
+        return [synapses]
+
+    def _blocks(self, from_input: bool) -> Iterator[tuple[Any, Any, NDArray[np.float64], int]]:
+        """Yield ``source, target, weight, synaptic delay in steps`` of the synapses."""
+        network = self.network
         for p in network.projections:
             if (p.source == network.input.name) != from_input:
                 continue
             start = self._input_start[p.delay] if from_input else self._offset[p.source]
             for source, target, weight in real_synapses(network, p):
-                synapses.connect(i=source + start, j=target + self._offset[p.target])
-                weights.append(weight)
-                delays.append(np.full(len(weight), 0.0 if from_input else p.delay - 1.0))
-                any_yet = True
+                delay = 0 if from_input else p.delay - 1
+                yield source + start, target + self._offset[p.target], weight, delay
         if from_input:
             for population in network.populations if self._n_bias else ():
                 target = np.nonzero(population.bias)[0]
                 if len(target):
                     source = np.full(len(target), self._bias_start + population.depth - 1)
-                    synapses.connect(i=source, j=target + self._offset[population.name])
-                    weights.append(population.real_bias[target])
-                    delays.append(np.zeros(len(target)))
-                    any_yet = True
-        if any_yet:
-            synapses.variables["w"].set_value(np.concatenate(weights))
-            delay = np.concatenate(delays)
-            if delay.any():
-                synapses.delay = delay * b2.ms
-        return any_yet
+                    weight = population.real_bias[target]
+                    yield source, target + self._offset[population.name], weight, 0
 
     def _by_population(self, step: NDArray[Any], neuron: NDArray[Any]) -> dict[str, Events]:
         result = {}
@@ -205,7 +219,7 @@ class _RuntimeSimulation(_Brian2Simulation):
     def _build(self, clock: Any) -> None:
         b2 = self._b2
         self._source = b2.NeuronGroup(
-            max(1, self._n_inputs),
+            self._n_inputs,
             "x : 1",
             threshold="x != 0",
             reset="",
@@ -216,15 +230,8 @@ class _RuntimeSimulation(_Brian2Simulation):
         self._group = neurons = self._neurons(clock)
         self._set_state(neurons)
         objects = [self._source, neurons]
-        for name, source, effect in (
-            ("whetsim_from_input", self._source, "v_post += w * x_pre"),
-            ("whetsim_between", neurons, "v_post += w"),
-        ):
-            synapses = b2.Synapses(
-                source, neurons, "w : 1 (constant)", on_pre=effect, clock=clock, name=name
-            )
-            if self._connect(synapses, from_input=source is self._source):
-                objects.append(synapses)
+        for group in (self._source, neurons):
+            objects += self._synapses(group, neurons, clock)
         # Plain functions cost a few microseconds a step; they need no code of their own.
         present = b2.NetworkOperation(self._present, clock=clock, when="start", order=-1)
         note = b2.NetworkOperation(self._note, clock=clock, when="after_thresholds", order=-1)
@@ -259,7 +266,7 @@ class _RuntimeSimulation(_Brian2Simulation):
         previous = b2.prefs.codegen.target
         b2.prefs.codegen.target = self._target
         try:
-            with quiet():
+            with without_noise():
                 # In one go: each call of run() takes a good part of a second to get going.
                 self._net.run(len(self._table) * b2.ms, namespace={})
         finally:
@@ -313,7 +320,7 @@ class _StandaloneSimulation(_Brian2Simulation):
         clock = b2.Clock(dt=1 * b2.ms, name="whetsim_clock")
         samples = b2.TimedArray(table, dt=1 * b2.ms, name="whetsim_samples")
         source = b2.NeuronGroup(
-            max(1, self._n_inputs),
+            self._n_inputs,
             "x : 1",
             threshold="x != 0",
             reset="",
@@ -327,19 +334,16 @@ class _StandaloneSimulation(_Brian2Simulation):
         objects = [source, neurons]
         if self.schedule == "sequential":
             neurons.run_regularly("v = 0", dt=self.period * b2.ms, when="start")
-        for name, group, effect in (
-            ("whetsim_from_input", source, "v_post += w * x_pre"),
-            ("whetsim_between", neurons, "v_post += w"),
-        ):
-            synapses = b2.Synapses(
-                group, neurons, "w : 1 (constant)", on_pre=effect, clock=clock, name=name
-            )
-            if self._connect(synapses, from_input=group is source):
-                objects.append(synapses)
+        for group in (source, neurons):
+            objects += self._synapses(group, neurons, clock)
         monitor = b2.SpikeMonitor(neurons, name="whetsim_monitor")
         net = b2.Network(*objects, monitor)
         net.run(n_steps * b2.ms, namespace={"whetsim_samples": samples})
-        b2.device.build(directory=self._folder.name, compile=True, run=True, with_output=False)
+        b2.device.build(directory=self._folder.name, compile=False, run=False)
+        # Brian2 would wait for the compiler deaf to Ctrl-C.
+        make = b2.prefs.devices.cpp_standalone.make_cmd_unix
+        subprocess.run([make, "-j"], cwd=self._folder.name, check=True, capture_output=True)
+        b2.device.run(self._folder.name, with_output=False)
         return monitor
 
     def close(self) -> None:

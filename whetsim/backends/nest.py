@@ -122,9 +122,11 @@ class NestSimulation(ClockedSimulation):
             delays = np.full(len(source), delay * STEP_MS)
             self._nest.Connect(source, target, "one_to_one", {"weight": weight, "delay": delays})
 
+    def check_kernel(self) -> None:
+        KERNEL.check(self)
+
     def events(self, values: NDArray[np.int32]) -> dict[str, Events]:
         nest = self._nest
-        KERNEL.check(self)
         # Spike times must lie ahead, so step 0 of this block is the next one.
         origin = round(nest.biological_time / STEP_MS) + 1
         if self._has_events:

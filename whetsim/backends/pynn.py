@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from whetsim.backend import Backend, Capabilities, ClockedSimulation, Events, Schedule, Simulation
 from whetsim.backends import nest as native_nest
-from whetsim.backends.quiet import quiet
+from whetsim.backends.quiet import quiet, without_noise
 from whetsim.backends.support import Kernel, advance, need, package_version, real_synapses
 from whetsim.network import SpikingNetwork
 
@@ -59,6 +59,9 @@ class Adapter(ABC):
     @abstractmethod
     def start(self) -> Any:
         """Import the PyNN module."""
+
+    def stop(self) -> None:  # noqa: B027
+        """Put back what `start` changed for everybody in the process."""
 
     @abstractmethod
     def connect(self, projection: Any, arrays: Arrays, delay_ms: float) -> None:
@@ -151,6 +154,8 @@ class Brian2Adapter(Adapter):
 
     def start(self) -> Any:
         self._b2 = b2 = need("brian2", "pynn.brian2", "brian2")
+        b2.BrianLogger.suppress_hierarchy("brian2.stateupdaters.base.method_choice")
+        self._before = (b2.defaultclock.dt, b2.prefs.codegen.target)
         b2.prefs.core.stop_on_keyboard_interrupt = False
         b2.set_device("runtime")
         # Spike sources take Brian2's default clock, whatever PyNN was set up with.
@@ -158,6 +163,9 @@ class Brian2Adapter(Adapter):
         # PyNN numbers its objects, so compiled code would hardly ever come from the cache.
         b2.prefs.codegen.target = "numpy"
         return need(self.module, "pynn.brian2", self.extra)
+
+    def stop(self) -> None:
+        self._b2.defaultclock.dt, self._b2.prefs.codegen.target = self._before
 
     def connect(self, projection: Any, arrays: Arrays, delay_ms: float) -> None:
         source, target, weight = arrays
@@ -177,6 +185,8 @@ class Brian2Adapter(Adapter):
         monitor = population.recorder._devices["spikes"]
         times, index = np.array(monitor.t_) * 1e3, np.array(monitor.i)
         monitor.resize(0)
+        # Its count stays otherwise, and the arrays grow back to it.
+        monitor.variables["N"].set_value(0)
         return times, index
 
     def advance(self, n_steps: int, done: Callable[[int], None]) -> None:
@@ -293,7 +303,6 @@ class PyNNSimulation(ClockedSimulation):
             source = np.full(len(target), population.depth - 1)
             arrays = (source, target, population.real_bias[target])
             self._project(self._bias, self.populations[population.name], arrays, 1)
-        self._next_ms = 0.0
 
     def _source(self, size: int, label: str) -> Any:
         return self.sim.Population(size, self.sim.SpikeSourceArray(spike_times=[]), label=label)
@@ -309,19 +318,21 @@ class PyNNSimulation(ClockedSimulation):
                     self.sim.Projection(pre, post, connector, receptor_type=receptor)
                 )
 
+    def check_kernel(self) -> None:
+        self._adapter.kernel.check(self)
+
     def events(self, values: NDArray[np.int32]) -> dict[str, Events]:
         adapter = self._adapter
-        adapter.kernel.check(self)
-        origin_ms = self._next_ms + LEAD_STEPS * STEP_MS
-        with quiet():
+        # The simulator's own time: a PyNN user may have gone on with it since the last run.
+        now_ms = math.ceil(self.sim.get_current_time() / STEP_MS) * STEP_MS
+        origin_ms = now_ms + LEAD_STEPS * STEP_MS
+        with without_noise():
             self._set_input(values, origin_ms)
             if self.schedule == "pipelined":
-                n_steps = LEAD_STEPS + self.n_steps(len(values)) + 1
+                n_steps = LEAD_STEPS + self.n_steps(len(values)) + 2
                 adapter.advance(n_steps, lambda done: self.report(min(done, len(values))))
             else:
-                n_steps = LEAD_STEPS + len(values) * self.period
                 self._run_sequentially(len(values))
-        self._next_ms += n_steps * STEP_MS
         start = time.perf_counter()
         result = {}
         for population in self.network.populations:
@@ -352,6 +363,7 @@ class PyNNSimulation(ClockedSimulation):
     def close(self) -> None:
         if not self._closed:
             super().close()
+            self._adapter.stop()
             self.populations.clear()
             self.projections.clear()
 

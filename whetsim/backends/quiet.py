@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-__all__ = ["quiet"]
+__all__ = ["quiet", "without_noise"]
 
 _WARNING = re.compile(r"\s*\[?(WARNING|ERROR|CRITICAL)\b")
 """How a line begins with which Brian2, NEST and PyNN warn."""
@@ -36,8 +36,7 @@ def quiet() -> Iterator[None]:
     with tempfile.TemporaryFile() as held, warnings.catch_warnings(record=True) as warned:
         saved = [os.dup(fd) for fd in (1, 2)]
         failed = False
-        for message in _NOISE:
-            warnings.filterwarnings("ignore", message)
+        _ignore_noise()
         try:
             for fd in (1, 2):
                 os.dup2(held.fileno(), fd)
@@ -57,9 +56,23 @@ def quiet() -> Iterator[None]:
         warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
 
 
+@contextmanager
+def without_noise() -> Iterator[None]:
+    """Hold back the warnings that users can do nothing about; nothing else."""
+    with warnings.catch_warnings():
+        _ignore_noise()
+        yield
+
+
+def _ignore_noise() -> None:
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message)
+
+
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        if stream is not None:
+            stream.flush()
 
 
 def _lines(held: IO[bytes]) -> Iterator[str]:

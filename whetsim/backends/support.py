@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whetsim.backends.quiet import quiet
-from whetsim.errors import BackendNotInstalledError, WhetsimError
+from whetsim.errors import BackendNotInstalledError, WhetsimError, install_line
 from whetsim.network import Projection, SpikingNetwork
 
 __all__ = ["Kernel", "advance", "n_threads", "need", "package_version", "real_synapses"]
@@ -39,10 +39,14 @@ def need(module: str, backend: str, extra: str) -> Any:
     try:
         with quiet():
             return import_module(module)
-    except Exception as error:  # an unfit NumPy shows as AttributeError, a bad library as OSError
+    except Exception as error:
+        # An unfit NumPy shows as AttributeError, a bad library as OSError.
+        missing = isinstance(error, ModuleNotFoundError)
+        advice = "Install it" if missing else "If the versions do not fit each other, install again"
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise BackendNotInstalledError(
-            f"{backend}: {module.partition('.')[0]} cannot be imported ({error}). "
-            f'Install it: pip install "whetsim[{extra}]"'
+            f"{backend}: {module.partition('.')[0]} cannot be imported ({reason}). {advice}: "
+            f"{install_line(extra)}"
         ) from error
     finally:
         sys.excepthook = excepthook
@@ -60,7 +64,7 @@ def package_version(package: str, backend: str, extra: str) -> str:
         return version(package)
     except PackageNotFoundError:
         raise BackendNotInstalledError(
-            f'{backend}: {package} is not installed. Install it: pip install "whetsim[{extra}]"'
+            f"{backend}: {package} is not installed. Install it: {install_line(extra)}"
         ) from None
 
 

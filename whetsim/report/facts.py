@@ -123,7 +123,7 @@ def run_facts(recording: Recording, labels: NDArray[Any] | None = None) -> dict[
         "backend": recording.backend,
         "versions": dict(recording.versions),
         "schedule": recording.schedule,
-        "encoding": recording.network.input.encoding,
+        "encoding": recording.encoding,
         "samples": recording.n_samples,
         "accuracy": accuracy,
         "tied_predictions": None if recording.scores is None else int(recording.tied.sum()),

@@ -199,7 +199,10 @@ def _pool_before_step() -> Case:
 
 
 def _every_delay() -> Case:
-    """Populations of depth 1 to 4, each fed by all before it: spikes travel 1 to 4 steps."""
+    """Populations of depth 1 to 4, each fed by all before it: spikes travel 1 to 4 steps.
+
+    Input values differ from sample to sample, and must not change on their way.
+    """
     rng = _rng()
     sizes = {INPUT: 3, "a": 3, "b": 3, "c": 3, "d": 4}
     names = list(sizes)
@@ -212,9 +215,9 @@ def _every_delay() -> Case:
         for i, s in enumerate(names)
         for t in names[i + 1 :]
     )
-    source = InputPopulation((3,), 0, 1, "graded", InputSpec((3,), 0, 1))
+    source = InputPopulation((3,), 0, 3, "graded", InputSpec((3,), 0, 3))
     network = SpikingNetwork("delays", source, populations, projections, "d")
-    return Case(network, rng.integers(0, 2, (9, 3)), is_coarse=True)
+    return Case(network, rng.integers(0, 4, (9, 3)), is_coarse=True)
 
 
 def _smallest() -> Case:

@@ -327,3 +327,78 @@ def test_margins_are_exact() -> None:
     assert quiet.share_below("a", 1e-9) == pytest.approx(1 / 6)  # bias 0.5 ties always
     empty = whetsim.margins(network, samples[:0])
     assert empty.smallest["a"] == np.inf
+
+
+def test_runs_on_other_samples_are_refused(network: SpikingNetwork, samples: NDArray[Any]) -> None:
+    run = whetsim.run(network, samples)
+    with pytest.raises(SampleError, match="the runs are on different samples"):
+        whetsim.compare(run, whetsim.run(network, samples[::-1]))
+
+
+def test_other_weights_are_named_as_the_cause() -> None:
+    samples = np.array([[1], [0]])
+    one = whetsim.run(coarse_network([[100, 2]], exponent=4), samples, record="rasters")
+    two = whetsim.run(coarse_network([[100, 9]], exponent=4), samples, record="rasters")
+    first = whetsim.compare(one, two).first
+    assert first is not None
+    assert first.cause.startswith("different networks")
+
+
+def test_recordings_keep_their_own_samples(network: SpikingNetwork, samples: NDArray[Any]) -> None:
+    given = samples.copy()
+    run = whetsim.run(network, given, record="rasters")
+    given[:] = 0
+    assert run.samples is not None
+    np.testing.assert_array_equal(run.samples, samples)
+
+
+def test_a_wrong_pool_spike_is_a_fault() -> None:
+    model = Model(
+        "pool",
+        InputSpec((4, 4, 1)),
+        (
+            L.Step(name="s", inputs=("input",)),
+            L.MaxPool2D(name="p", inputs=("s",)),
+            L.Flatten(name="f", inputs=("p",)),
+            L.Dense(name="d", inputs=("f",), weight=np.zeros((4, 2), np.float32)),
+            L.Step(name="t", inputs=("d",)),
+        ),
+    )
+    network = whetsim.map_to_spikes(model)
+    samples = random_samples(np.random.default_rng(0), model.input, 5)
+
+    def flip(engine: ExactSimulation, values: NDArray[np.int32]) -> Rasters:
+        rasters = ExactSimulation.rasters(engine, values)
+        pooled = rasters["p"].copy()
+        pooled[3, 1] ^= True
+        return {**rasters, "p": pooled}
+
+    result = whetsim.compare_with_model(model, run_with(network, samples, flip))
+    assert [(f.sample, f.population, f.neuron) for f in result.faults] == [(3, "p", 1)]
+    assert result.n_differences == 1
+
+
+def test_model_comparison_uses_the_scale_that_was_mapped() -> None:
+    model = dense_model(np.random.default_rng(1), high=255)
+    integers = random_samples(np.random.default_rng(2), model.input, 60)
+    finer = whetsim.map_to_spikes(model, input_bits=16)
+    run = whetsim.run(finer, integers / 255.0, record="rasters")
+    assert run.input_rounding < 1e-5
+    assert whetsim.compare_with_model(model, run).faults == ()
+    other = whetsim.map_to_spikes(model, input_scale=1 / 16)
+    run = whetsim.run(other, integers, record="rasters")
+    assert whetsim.compare_with_model(model, run).faults == ()
+
+
+def test_model_comparison_refuses_what_it_cannot_judge() -> None:
+    model = dense_model(np.random.default_rng(1), high=255)
+    network = whetsim.map_to_spikes(model)
+    samples = random_samples(np.random.default_rng(2), model.input, 5)
+    binary = whetsim.run(network, samples, record="rasters", encoding="binary")
+    with pytest.raises(SampleError, match="binary encoding lost the grey levels"):
+        whetsim.compare_with_model(model, binary)
+    run = whetsim.run(network, samples, record="rasters")
+    with pytest.raises(SampleError, match="the run is of another network"):
+        whetsim.compare_with_model(ties_and_biases(), run)
+    with pytest.raises(SampleError, match=r"labels: shape \(3,\)"):
+        whetsim.compare_with_model(model, run, labels=[0, 1, 2])

@@ -18,9 +18,13 @@ from scipy import sparse
 
 from whetsim import layers as L
 from whetsim.connectivity import Geometry, entries
+from whetsim.errors import MappingError
 from whetsim.layers import Shape
 
 __all__ = ["Affine", "Conv", "Matrix", "Operator", "Pick", "pool_geometry"]
+
+MAX_ENTRIES = 2**28
+"""Synapses that are listed one by one at most; about 4 GB while mapping."""
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -167,6 +171,7 @@ def as_matrix(op: Operator) -> Any:
             shape = (n_sources, len(index))
             return sparse.csr_array((values, (index[used], used)), shape=shape)
         case Conv(weight, geometry):
+            _refuse_huge(math.prod(geometry.target) * math.prod(weight.shape[:3]))
             parts = list(entries(weight, geometry))
             if not parts:
                 parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
@@ -202,12 +207,24 @@ def _scale(op: Operator, factors: Floats, period: int) -> Operator:
 
 def _multiply(op: Operator, matrix: Any) -> Operator:
     if isinstance(op, Pick) and isinstance(matrix, np.ndarray):
+        _refuse_huge(op.n_sources * matrix.shape[1])
         used = op.index >= 0
         rows = matrix[used] * op.factors[used, None]
         result = np.zeros((op.n_sources, matrix.shape[1]))
         np.add.at(result, op.index[used], rows)
         return Matrix(result)
-    return Matrix(as_matrix(op) @ matrix)
+    left = as_matrix(op)
+    if isinstance(matrix, np.ndarray):
+        _refuse_huge(left.shape[0] * matrix.shape[1])
+    return Matrix(left @ matrix)
+
+
+def _refuse_huge(n_entries: int) -> None:
+    if n_entries > MAX_ENTRIES:
+        raise MappingError(
+            f"folding layers into one would make {n_entries:,} synapses, each with a weight of its "
+            f"own (need <= {MAX_ENTRIES:,}). Put a step between the layers."
+        )
 
 
 def _convolve(op: Operator, weight: Floats, geometry: Geometry) -> Operator:

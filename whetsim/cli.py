@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from whetsim.errors import SampleError, UnsupportedError, WhetsimError
+from whetsim.errors import SampleError, UnsupportedError, WhetsimError, did_you_mean
 
 if TYPE_CHECKING:
     from whetsim.model import Model
@@ -128,7 +129,7 @@ def run(
         schedule=schedule,
         encoding=encoding,
         level=level,
-        **_options(option),
+        **_options(option, backend),
     )
     result = facts.run_facts(recording, labels)
     if as_json:
@@ -234,14 +235,16 @@ def backends(as_json: AsJson = False) -> None:
 
     rows = []
     for name in backend_names():
-        backend = get_backend(name)
-        can = backend.capabilities
-        row: dict[str, Any] = {"name": name, "kind": can.kind, "options": dict(backend.options)}
-        row |= {"encodings": list(can.encodings), "schedules": list(can.schedules)}
+        row: dict[str, Any] = {"name": name, "kind": None, "options": {}, "encodings": []}
+        row |= {"schedules": [], "installed": False, "versions": {}, "missing": None}
         try:
-            row |= {"installed": True, "versions": dict(backend.versions()), "missing": None}
+            backend = get_backend(name)
+            can = backend.capabilities
+            row |= {"kind": can.kind, "options": dict(backend.options)}
+            row |= {"encodings": list(can.encodings), "schedules": list(can.schedules)}
+            row |= {"versions": dict(backend.versions()), "installed": True}
         except WhetsimError as error:
-            row |= {"installed": False, "versions": {}, "missing": str(error)}
+            row["missing"] = str(error)
         rows.append(row)
     if as_json:
         _print_json({"backends": rows})
@@ -274,13 +277,21 @@ def _samples(
     return images[:limit], labels[:limit]
 
 
-def _options(given: list[str] | None) -> dict[str, Any]:
+def _options(given: list[str] | None, backend: str) -> dict[str, Any]:
+    from whetsim.registry import get_backend
+
     result: dict[str, Any] = {}
+    known = get_backend(backend).options
     for item in given or ():
         name, sign, value = item.partition("=")
         if not sign or not name:
             raise UnsupportedError(f"option {item!r}: need NAME=VALUE, for example threads=2.")
-        result[name] = int(value) if value.lstrip("-").isdigit() else value
+        if name not in known:
+            raise UnsupportedError(
+                f"{backend}: no option {name!r}; it has: {', '.join(known) or 'none'}."
+                f"{did_you_mean(name, known)}"
+            )
+        result[name] = int(value) if re.fullmatch(r"-?[0-9]{1,9}", value) else value
     return result
 
 
@@ -392,6 +403,9 @@ def main() -> NoReturn:
         code = INTERRUPTED
     except WhetsimError as error:
         print(f"whetsim: {error}", file=sys.stderr)
+        code = 2
+    except MemoryError:
+        print("whetsim: not enough memory. Use --limit, or a smaller network.", file=sys.stderr)
         code = 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -184,7 +184,8 @@ def _from_floats(
             sample, place = (int(i) for i in np.argwhere(off)[0])
             raise SampleError(
                 f"samples: sample {sample}, value {place} is {float(array[sample, place])!r}, no "
-                f"whole multiple of {spec.scale:.9g}. Map with input_bits=16 to have samples rounded."
+                f"whole multiple of {spec.scale:.9g}. Map with input_bits=16 to have samples "
+                "rounded."
             )
     return whole.astype(np.int64)
 

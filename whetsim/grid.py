@@ -18,7 +18,7 @@ SUM_BITS = (31, 38, 53)
 
 31 bits fit the integers of chips. 53 bits are what a double adds exactly. 38 bits in between leave
 15 bits to simulators that round a little (units of volts, decay factors), so that they still decide
-every neuron right for up to 2^14 synapses each; 0..255 inputs need it.
+every neuron right for up to about 16,000 synapses each; 0..255 inputs need it.
 """
 
 FRACTION_BITS = 22

@@ -69,6 +69,11 @@ def map_to_spikes(
     MappingError
         If a layer has no exact spiking counterpart; the text names the layer and the reason.
     """
+    if not isinstance(model, Model):
+        raise MappingError(
+            f"map_to_spikes: needs a Model (got {type(model).__name__}). Load a file first: "
+            "whetsim.load(path)."
+        )
     spec, rounds = _input_spec(model.input, input_scale, input_bits)
     builder = _Builder(model, spec)
     source = InputPopulation(spec.shape, spec.low, spec.high, "graded", spec, rounds=rounds)
@@ -113,8 +118,8 @@ def _input_spec(spec: InputSpec, scale: float | None, bits: int | None) -> tuple
     if bits is not None:
         if scale is not None:
             raise MappingError("give input_scale or input_bits, not both.")
-        if not 1 <= bits <= 24:
-            raise MappingError(f"input_bits must be in 1..24 (got {bits}).")
+        if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 24:
+            raise MappingError(f"input_bits must be a whole number in 1..24 (got {bits!r}).")
         step = (spec.high - spec.low) * spec.scale / (2**bits - 1)
         low = round(spec.low * spec.scale / step)
         return InputSpec(spec.shape, low, low + 2**bits - 1, step), True

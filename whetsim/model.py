@@ -22,7 +22,10 @@ __all__ = ["INPUT", "InputSpec", "Model", "Readout"]
 INPUT = "input"
 """The name by which layers refer to the input of the network."""
 
-MAX_UNITS = 2**31 - 1
+MAX_UNITS = 2**24
+"""Largest number of values in a sample or of units in a layer."""
+MAX_ALL_UNITS = 2**27
+"""Largest number of units in all layers together."""
 MAX_LAYERS = 10_000
 
 
@@ -212,6 +215,10 @@ class Model:
         object.__setattr__(self, "shapes", MappingProxyType(shapes))
         object.__setattr__(self, "metadata", MappingProxyType(metadata))
 
+    def __repr__(self) -> str:
+        spec, size = self.input, f"{len(self.layers)} layers, {self.n_parameters:,} parameters"
+        return f"Model({self.name!r}: {size}, reads {spec.shape} of {spec.low}..{spec.high})"
+
     def __getitem__(self, name: str) -> Layer:
         """Return the layer called `name`."""
         for layer in self.layers:
@@ -278,6 +285,9 @@ def _shapes(order: tuple[Layer, ...], input_shape: Shape) -> dict[str, Shape]:
                 f"layer {layer.name!r}: its output has shape {shape} (need 1 to {MAX_UNITS} units)."
             )
         shapes[layer.name] = shape
+    total = sum(math.prod(shape) for shape in shapes.values())
+    if total > MAX_ALL_UNITS:
+        raise FormatError(f"the layers have {total} units in all (need <= {MAX_ALL_UNITS}).")
     return shapes
 
 

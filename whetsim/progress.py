@@ -18,7 +18,8 @@ def progress_reporter(
         told = progress
         yield lambda done: told(done, total)
         return
-    if not progress or not sys.stderr.isatty():
+    notebook = "ipykernel" in sys.modules
+    if not progress or not (notebook or sys.stderr.isatty()):
         yield lambda done: None
         return
     from rich.console import Console
@@ -36,6 +37,6 @@ def progress_reporter(
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=not notebook), transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda done: bar.update(task, completed=done)

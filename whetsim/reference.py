@@ -71,12 +71,13 @@ def forward_with_error(
     model, samples
         As for `forward`.
     given : dict of array
-        Output of every step layer; later layers read these.
+        Output of every step layer, and of others if they are to be fixed; later layers read these.
 
     Returns
     -------
     dict
-        Step layer name to ``(x, bound)``, each ``(n_samples, *shape)``.
+        Name of each layer in `given` to ``(x, bound)``, each ``(n_samples, *shape)``: what reaches
+        a step, what comes out of any other layer.
 
     References
     ----------
@@ -88,14 +89,17 @@ def forward_with_error(
     for layer in model.layers:
         inputs = [values[i] for i in layer.inputs]
         if isinstance(layer, L.Step):
-            results[layer.name] = inputs[0]
-            exact = np.asarray(given[layer.name], dtype=np.float64).reshape(inputs[0][0].shape)
-            values[layer.name] = (exact, np.zeros_like(exact))
-            continue
-        value = _compute(layer, [v for v, _ in inputs])
-        passed = _compute_absolute(layer, [e for _, e in inputs], with_constants=False)
-        size = _compute_absolute(layer, [np.abs(v) for v, _ in inputs], with_constants=True)
-        values[layer.name] = (value, passed + _n_roundings(layer, inputs) * UNIT_ROUNDOFF * size)
+            result = inputs[0]
+        else:
+            value = _compute(layer, [v for v, _ in inputs])
+            passed = _compute_absolute(layer, [e for _, e in inputs], with_constants=False)
+            size = _compute_absolute(layer, [np.abs(v) for v, _ in inputs], with_constants=True)
+            result = (value, passed + _n_roundings(layer, inputs) * UNIT_ROUNDOFF * size)
+        if layer.name in given:
+            results[layer.name] = result
+            exact = np.asarray(given[layer.name], dtype=np.float64).reshape(result[0].shape)
+            result = (exact, np.zeros_like(exact))
+        values[layer.name] = result
     return results
 
 

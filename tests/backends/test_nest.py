@@ -1,9 +1,14 @@
 """The NEST backend passes the suite, with one thread and with two."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import Any, ClassVar
 
 import pytest
 
+import whetsim
+from whetsim.errors import UnsupportedError
+from whetsim.testing.cases import case
 from whetsim.testing.conformance import BackendConformance
 
 pytestmark = pytest.mark.simulator
@@ -17,3 +22,11 @@ class TestNestOnTwoThreads(BackendConformance):
     backend = "nest"
     options: ClassVar = {"threads": 2}
     max_examples = 10
+
+
+@pytest.mark.parametrize("threads", [0, -1, True, 1.5, "2"])
+def test_threads_that_make_no_sense(threads: Any) -> None:
+    nest = whetsim.get_backend("nest")
+    text = rf"^nest: threads must be a whole number of at least 1 \(got {threads!r}\)"
+    with pytest.raises(UnsupportedError, match=text):
+        nest.prepare(case("smallest").network, threads=threads)

@@ -356,7 +356,9 @@ def test_norm_gives_the_limits_of_the_code() -> None:
     text = NORM.read_text(encoding="utf-8")
     assert f"{native.MAX_HEADER:,}" in text
     assert f"1 to {model.MAX_LAYERS:,} layers" in text
-    assert L.MAX_EXTENT == model.MAX_UNITS == 2**31 - 1 and "2^31 - 1" in text
+    assert L.MAX_EXTENT == 2**31 - 1 and "2^31 - 1" in text
+    assert f"{model.MAX_UNITS:,} units" in text
+    assert f"{model.MAX_ALL_UNITS:,}" in text
     assert native.VERSION == 1 and native.FORMAT == "whetsim"
 
 

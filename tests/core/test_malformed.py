@@ -382,7 +382,7 @@ BAD_GRAPHS: dict[str, tuple[Change, str]] = {
     "negative size": (put("input", "shape", value=[-3]), "is empty or larger"),
     "zero size": (put("input", "shape", value=[3, 0]), "is empty or larger"),
     "negative sizes that cancel": (put("input", "shape", value=[-1, -3]), "is empty or larger"),
-    "huge size": (put("input", "shape", value=[2**31]), "is empty or larger than 2147483647"),
+    "huge size": (put("input", "shape", value=[2**31]), "is empty or larger than 16777216"),
     "huge sizes": (put("input", "shape", value=[10**18] * 16), "is empty or larger"),
     "enormous size": (put("input", "shape", value=[10**4000]), "is empty or larger"),
     "broken size": (put("input", "shape", value=[2.5]), "must be whole numbers .got 2.5"),
@@ -599,7 +599,7 @@ LAYERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "huge map": (
         "conv2d",
         {"padding": [[2**30, 0], [2**30, 0]]},
-        "output has shape .*need 1 to 2147483647 units",
+        "output has shape .*need 1 to 16777216 units",
     ),
     "pool of nothing": ("max_pool2d", {"pool_size": [0, 2]}, "pool_size is out of range"),
     "pool of text": ("max_pool2d", {"pool_size": "2"}, "pool_size must be a list"),

@@ -625,7 +625,7 @@ def test_input_options_are_checked() -> None:
     with pytest.raises(MappingError, match="input_scale or input_bits, not both"):
         map_to_spikes(model, input_scale=0.5, input_bits=8)
     for bits in (0, 25, -1):
-        with pytest.raises(MappingError, match=f"input_bits must be in 1..24 .got {bits}"):
+        with pytest.raises(MappingError, match=f"a whole number in 1..24 .got {bits}"):
             map_to_spikes(model, input_bits=bits)
 
 

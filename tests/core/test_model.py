@@ -103,7 +103,7 @@ BAD_MODELS: list[tuple[Any, str]] = [
     ),
     (
         lambda: Model("m", SPEC, (dense("a", "input", 4, 0),)),
-        r"layer 'a': its output has shape \(0,\) .need 1 to 2147483647 units",
+        r"layer 'a': its output has shape \(0,\) .need 1 to 16777216 units",
     ),
     (
         lambda: Model("m", SPEC, (step("s"),), readout=Readout(key=np.ones((2, 5), np.uint8))),
@@ -135,7 +135,7 @@ BAD_INPUTS: list[tuple[tuple[Any, ...], str]] = [
     (((),), "shape must have 1 to 16 axes"),
     ((4,), "shape must have 1 to 16 axes"),
     (((1,) * 17,), "shape must have 1 to 16 axes"),
-    (((0,),), "is empty or larger than 2147483647"),
+    (((0,),), "is empty or larger than 16777216"),
     (((-2, -2),), "is empty or larger"),
     (((2**16, 2**16),), "is empty or larger"),
     (((2.0,),), "must be whole numbers .got 2.0"),

@@ -39,6 +39,9 @@ MEMORYLESS_MS = 0.001
 """exp(-1 ms / this) is 0 in double precision."""
 NO_LEAK_MS = 1e20
 """exp(-1 ms / this) is 1 in double precision."""
+MAX_THREADS = 256
+"""With very many NEST ends the process."""
+
 SYNAPSES_FOR_THREADS = 2_000_000
 """Below this, waiting for each other in every step costs threads more than they gain."""
 
@@ -58,9 +61,10 @@ class NestBackend(Backend):
     def build(self, network: SpikingNetwork, schedule: Schedule, **options: Any) -> NestSimulation:
         small = network.n_synapses < SYNAPSES_FOR_THREADS
         threads = options.get("threads", 1 if small else n_threads())
-        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        whole = isinstance(threads, int) and not isinstance(threads, bool)
+        if not whole or not 1 <= threads <= MAX_THREADS:
             raise UnsupportedError(
-                f"nest: threads must be a whole number of at least 1 (got {threads!r})."
+                f"nest: threads must be a whole number in 1..{MAX_THREADS} (got {threads!r})."
             )
         return NestSimulation(network, schedule, threads)
 

@@ -100,6 +100,8 @@ def write(model: Model, path: Path) -> None:
 
 
 def _write_whole(path: Path, data: bytes) -> None:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: its folder does not exist. Make it first.")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

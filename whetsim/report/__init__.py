@@ -1,1 +1,1 @@
-"""What people look at: tables for the terminal, pictures of margins and spikes."""
+"""What people look at: facts about networks and runs, and tables of them."""

@@ -149,15 +149,15 @@ def runs_table(
     """Show several runs on the same samples, one line each."""
     n = runs[0]["samples"] if runs else 0
     table = _table(
-        f"{n:,} samples",
+        f"{n:,} samples; spikes that differ from the first, spikes a sample, samples a second",
         "backend",
-        "encoding",
+        "input",
         "#accuracy",
-        "#spikes different",
-        "#spikes / sample",
+        "#differ",
+        "#spikes",
         "#build s",
         "#run s",
-        "#samples / s",
+        "#per s",
     )
     for run in runs:
         spikes = sum(v for k, v in run["spikes_per_sample"].items() if k != "input")

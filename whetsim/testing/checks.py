@@ -14,6 +14,10 @@ from whetsim.testing.cases import Spikes
 __all__ = ["Watched", "check_events", "check_recording", "spikes_of"]
 
 
+LEAD_STEPS = 16
+"""How many steps before its first sample a simulator may need to get going."""
+
+
 class Watched:
     """Keeps what a simulation with a clock hands over, block by block, before any of it is used.
 
@@ -73,6 +77,11 @@ def check_events(expected: Spikes, simulation: Simulation, watched: Watched, whe
             last = (n_samples - 1) * period + depth
             # Sequential, all steps of a sample are its own, and only one of them is to fire in.
             begin, end = (depth, last) if period == 1 else (0, n_samples * period - 1)
+            early = int(steps.min(initial=0))
+            assert early >= -LEAD_STEPS, (
+                f"{where}, population {name!r}: a spike {-early} steps before the block. Spikes "
+                "that were handed over must be forgotten."
+            )
             inside = (steps >= begin) & (steps <= end)
             found = list(
                 zip(steps[inside].tolist(), events[name].neuron[inside].tolist(), strict=True)

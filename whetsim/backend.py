@@ -243,7 +243,7 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
         source = self.network.input
         integers = to_integers(samples, source, input_scale)
         recorder = Recorder(self.network, record)
-        digest = hashlib.sha256()
+        digest = hashlib.blake2b(digest_size=16)
         rounding, run_s, read_s = 0.0, 0.0, 0.0
         size = max(1, self.block_values // max(1, source.size + self.network.n_neurons))
         with _progress(progress, len(integers)) as report:

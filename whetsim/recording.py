@@ -58,7 +58,7 @@ class Recording:
     samples : integer array, optional
         The samples, kept with the rasters.
     samples_digest : str
-        SHA-256 of the samples, so that runs on different ones are not compared.
+        BLAKE2 hash of the samples, so that runs on different ones are not compared.
     input_rounding : float
         By how much float samples were moved to the input grid at most.
     timing : Timing

@@ -9,6 +9,8 @@ the same code for every network: it is compiled once and comes from Brian2's cac
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 from whetsim.backend import Backend, Capabilities, ClockedSimulation, Events, Schedule, Simulation
 from whetsim.backends.quiet import quiet, without_noise
 from whetsim.backends.support import need, package_version, real_synapses
-from whetsim.errors import UnsupportedError, did_you_mean
+from whetsim.errors import UnsupportedError, WhetsimError, did_you_mean
 from whetsim.network import SpikingNetwork
 
 __all__ = ["Brian2Backend"]
@@ -340,11 +342,33 @@ class _StandaloneSimulation(_Brian2Simulation):
         net = b2.Network(*objects, monitor)
         net.run(n_steps * b2.ms, namespace={"whetsim_samples": samples})
         b2.device.build(directory=self._folder.name, compile=False, run=False)
-        # Brian2 would wait for the compiler deaf to Ctrl-C.
-        make = b2.prefs.devices.cpp_standalone.make_cmd_unix
-        subprocess.run([make, "-j"], cwd=self._folder.name, check=True, capture_output=True)
+        self._compile(b2.prefs.devices.cpp_standalone.make_cmd_unix)
         b2.device.run(self._folder.name, with_output=False)
         return monitor
+
+    def _compile(self, make: str) -> None:
+        """Run make; Brian2 itself would wait for it deaf to Ctrl-C."""
+        with tempfile.TemporaryFile() as log:
+            process = subprocess.Popen(
+                [make, "-j"],
+                cwd=self._folder.name,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                code = process.wait()
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+            if code:
+                log.seek(0)
+                lines = log.read().decode(errors="replace").splitlines()
+                reason = next((line for line in lines if "error" in line), "no reason given")
+                raise WhetsimError(
+                    f"brian2: compiling the network failed ({reason.strip()}). Install a C++ "
+                    "compiler and make, or use target='cython' or 'numpy'."
+                )
 
     def close(self) -> None:
         super().close()

@@ -212,7 +212,8 @@ def test_missing_simulator_says_how_to_get_it(tmp_path: Path) -> None:
     result = whetsim_command("run", "digits_conv", "--backend", "nest", PYTHONPATH=str(tmp_path))
     assert result.returncode == 2
     assert result.stderr == (
-        'whetsim: nest: nest-simulator is not installed. Install it: pip install "whetsim[nest]"\n'
+        'whetsim: nest: nest-simulator is not installed. Install it: pip install "whetsim[nest]" '
+        '(in a clone: pip install -e ".[nest]")\n'
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import whetsim
 from whetsim.backends import support
-from whetsim.errors import BackendNotInstalledError
+from whetsim.errors import BackendNotInstalledError, install_line
 from whetsim.testing.cases import case
 
 NEEDS = [
@@ -45,7 +45,7 @@ def test_a_missing_package(
         whetsim.run(smallest.network, smallest.samples, backend=backend)
     text = str(caught.value)
     assert text.startswith(f"{backend}: {package} is not installed.")
-    assert text.endswith(f'pip install "whetsim[{extra}]"')
+    assert text.endswith(f"Install it: {install_line(extra)}")
     assert "\n" not in text
 
 

@@ -27,6 +27,6 @@ class TestNestOnTwoThreads(BackendConformance):
 @pytest.mark.parametrize("threads", [0, -1, True, 1.5, "2"])
 def test_threads_that_make_no_sense(threads: Any) -> None:
     nest = whetsim.get_backend("nest")
-    text = rf"^nest: threads must be a whole number of at least 1 \(got {threads!r}\)"
+    text = rf"^nest: threads must be a whole number in 1..256 \(got {threads!r}\)"
     with pytest.raises(UnsupportedError, match=text):
         nest.prepare(case("smallest").network, threads=threads)

@@ -86,15 +86,28 @@ def test_a_users_brian2_settings_survive() -> None:
     previous = b2.prefs.codegen.target
     try:
         b2.prefs.codegen.target = "numpy"
-        group = b2.NeuronGroup(
-            1, "dv/dt = 1/ms : 1", threshold="v > 2.5", reset="v = 0", method="euler"
-        )
+        group = b2.NeuronGroup(1, "dv/dt = 1/ms : 1", "v > 2.5", reset="v = 0", method="euler")
         monitor = b2.SpikeMonitor(group)
         net = b2.Network(group, monitor)
+        b2.prefs.codegen.target = "cython"
         with prepared("brian2", target="numpy") as simulation:
+            assert b2.prefs.codegen.target == "cython"
             check(simulation)
+        assert b2.prefs.codegen.target == "cython"
+        b2.prefs.codegen.target = "numpy"
         net.run(10 * b2.ms)
         assert monitor.num_spikes >= 3
-        assert b2.prefs.codegen.target == "numpy"
     finally:
         b2.prefs.codegen.target = previous
+
+
+@pytest.mark.parametrize("backend", ["brian2", "pynn.brian2"])
+def test_a_standalone_device_is_no_obstacle(backend: str) -> None:
+    b2 = pytest.importorskip("brian2", exc_type=ImportError)
+    try:
+        b2.set_device("cpp_standalone", build_on_run=False)
+        with prepared(backend) as simulation:
+            check(simulation)
+    finally:
+        b2.device.reinit()
+        b2.set_device("runtime")

@@ -55,6 +55,10 @@ MISTAKES = {
         "arriving = self.__dict__.setdefault('kept', {p.name: np.zeros((999, p.size), dtype=int)"
         " for p in network.populations})",
     ),
+    "hands over spikes of long ago": (
+        EVENTS,
+        "Events(*np.append(np.nonzero(raster), [[-40], [0]], axis=1))",
+    ),
     "spikes a step late": ("step + p.delay]", "min(step + p.delay + 1, n_steps - 1)]"),
     "all delays are one step": ("[step + p.delay]", "[step + 1]"),
     "reports steps from one": (EVENTS, "Events(np.nonzero(raster)[0] + 1, np.nonzero(raster)[1])"),

@@ -86,13 +86,17 @@ def test_a_users_brian2_settings_survive() -> None:
     previous = b2.prefs.codegen.target
     try:
         b2.prefs.codegen.target = "numpy"
-        group = b2.NeuronGroup(1, "dv/dt = 1/ms : 1", "v > 2.5", reset="v = 0", method="euler")
+        group = b2.NeuronGroup(1, "dv/dt = 1/ms : 1", threshold="v > 2.5", reset="v = 0")
         monitor = b2.SpikeMonitor(group)
         net = b2.Network(group, monitor)
         b2.prefs.codegen.target = "cython"
         with prepared("brian2", target="numpy") as simulation:
             assert b2.prefs.codegen.target == "cython"
             check(simulation)
+        dt = b2.defaultclock.dt
+        with prepared("pynn.brian2") as simulation:
+            check(simulation)
+        assert b2.defaultclock.dt == dt
         assert b2.prefs.codegen.target == "cython"
         b2.prefs.codegen.target = "numpy"
         net.run(10 * b2.ms)

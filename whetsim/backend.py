@@ -253,7 +253,8 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
                 if source.rounds:
                     floats = np.asarray(samples)[start : start + size]
                     rounding = max(rounding, rounding_of(floats, block, source))
-                digest.update(block.astype("<i4").tobytes())
+                block = np.ascontiguousarray(block, dtype="<i4")
+                digest.update(block.data)
                 values = encode_samples(block, source)
                 self.read_s = 0.0
                 self.report = partial(_report_from, report, start)

@@ -201,7 +201,7 @@ def rounding_of(samples: ArrayLike, integers: NDArray[Any], source: InputPopulat
 
 def encode_samples(integers: NDArray[Any], source: InputPopulation) -> NDArray[np.int32]:
     """Return the value of every input event, ``(n_samples, n_input_neurons)``; 0 is no event."""
-    values = integers.astype(np.int32)
+    values = integers.astype(np.int32, copy=False)
     if source.encoding == "bitplane":
         n_bits = len(bit_factors(source))
         planes = (values[:, :, None] >> np.arange(n_bits)) & 1

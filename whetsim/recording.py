@@ -172,13 +172,21 @@ class Recorder:
         """Add one block: input event values and the rasters of all populations."""
         network, source = self.network, self.network.input.name
         spikes: dict[str, NDArray[Any]] = {source: values != 0, **rasters}
-        for name, raster in spikes.items():
-            self._append("counts", name, raster.sum(axis=1, dtype=np.int64))
+        counted = {
+            name: np.asarray(np.count_nonzero(raster, axis=1), dtype=np.int64)
+            for name, raster in spikes.items()
+        }
+        for name, counts in counted.items():
+            self._append("counts", name, counts)
         synops = {p.name: np.zeros(len(values), dtype=np.int64) for p in network.populations}
         for projection in network.projections:
+            fan_out = projection.connectivity.fan_out
+            if fan_out.min() == fan_out.max():
+                synops[projection.target] += counted[projection.source] * fan_out[0]
+                continue
             # float64 counts are exact here and let BLAS add them up.
-            fan_out = projection.connectivity.fan_out.astype(np.float64)
-            synops[projection.target] += np.rint(spikes[projection.source] @ fan_out).astype(int)
+            sums = spikes[projection.source] @ fan_out.astype(np.float64)
+            synops[projection.target] += np.rint(sums).astype(np.int64)
         for name, counts in synops.items():
             self._append("synops", name, counts)
         for name, raster in rasters.items():

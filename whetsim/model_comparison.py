@@ -161,11 +161,10 @@ def compare_with_model(
             "compare_with_model: the binary encoding lost the grey levels that the float32 network "
             "reads. Run graded or with bit planes, or compare with a run of backend 'exact'."
         )
-    if any(n not in {p.name for p in network.populations} for n in _step_names(model)) or any(
-        math.prod(model.shapes[p.name]) != p.size
-        for p in network.populations
-        if p.name in model.shapes
-    ):
+    sizes = {p.name: p.size for p in network.populations}
+    steps = {layer.name for layer in model.layers if isinstance(layer, L.Step)}
+    shared = sizes.keys() & model.shapes.keys()
+    if not steps <= shared or any(math.prod(model.shapes[n]) != sizes[n] for n in shared):
         raise SampleError("compare_with_model: the run is of another network than this model.")
     given = recording.samples if samples is None else samples
     assert given is not None
@@ -210,10 +209,6 @@ def compare_with_model(
         n_predictions=n_predictions,
         accuracy=accuracy,
     )
-
-
-def _step_names(model: Model) -> list[str]:
-    return [layer.name for layer in model.layers if isinstance(layer, L.Step)]
 
 
 def _look_again(

@@ -99,7 +99,6 @@ class _Brian2Simulation(ClockedSimulation):
         sizes = [p.size for p in network.populations]
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         self._offset = dict(zip((p.name for p in network.populations), offsets, strict=False))
-        self._n_neurons = int(offsets[-1])
         # The value of an input event is read when the event arrives. So none may be under way:
         # each delay of d steps has input neurons of its own, which send d - 1 steps later.
         into = (p for p in network.projections if p.source == network.input.name)
@@ -110,7 +109,7 @@ class _Brian2Simulation(ClockedSimulation):
         self._n_bias = network.depth if schedule == "sequential" else 0
         # Brian2 has no empty groups.
         self._n_inputs = max(1, self._bias_start + self._n_bias)
-        self._n_neurons = max(1, self._n_neurons)
+        self._n_neurons = max(1, network.n_neurons)
 
     def _source_values(self, values: NDArray[np.int32]) -> NDArray[np.float64]:
         """Return the value of every input neuron in every step, ``(n_steps, n_inputs)``."""
@@ -123,7 +122,19 @@ class _Brian2Simulation(ClockedSimulation):
             table[first + d, self._bias_start + d] = 1.0
         return table
 
-    def _neurons(self, clock: Any, **options: Any) -> Any:
+    def _input_group(self, clock: Any) -> Any:
+        group = self._b2.NeuronGroup(
+            self._n_inputs,
+            "x : 1",
+            threshold="x != 0",
+            reset="",
+            clock=clock,
+            name="whetsim_input",
+        )
+        _drop_reset(group)
+        return group
+
+    def _neurons(self, clock: Any) -> Any:
         group = self._b2.NeuronGroup(
             self._n_neurons,
             EQUATIONS,
@@ -131,7 +142,6 @@ class _Brian2Simulation(ClockedSimulation):
             reset="",
             clock=clock,
             name="whetsim_neurons",
-            **options,
         )
         group.run_regularly(RENEW, clock=clock, when="after_thresholds", name="whetsim_renew")
         _drop_reset(group)
@@ -208,7 +218,7 @@ class _RuntimeSimulation(_Brian2Simulation):
         super().__init__(b2, network, schedule)
         b2.set_device("runtime")
         self._target = target
-        self._clock = clock = b2.Clock(dt=1 * b2.ms, name="whetsim_clock")
+        clock = b2.Clock(dt=1 * b2.ms, name="whetsim_clock")
         previous = b2.prefs.codegen.target
         # What only builds is not worth compiling.
         b2.prefs.codegen.target = "numpy"
@@ -220,24 +230,15 @@ class _RuntimeSimulation(_Brian2Simulation):
 
     def _build(self, clock: Any) -> None:
         b2 = self._b2
-        self._source = b2.NeuronGroup(
-            self._n_inputs,
-            "x : 1",
-            threshold="x != 0",
-            reset="",
-            clock=clock,
-            name="whetsim_input",
-        )
-        _drop_reset(self._source)
-        self._group = neurons = self._neurons(clock)
+        source, neurons = self._input_group(clock), self._neurons(clock)
         self._set_state(neurons)
-        objects = [self._source, neurons]
-        for group in (self._source, neurons):
+        objects = [source, neurons]
+        for group in (source, neurons):
             objects += self._synapses(group, neurons, clock)
         # Plain functions cost a few microseconds a step; they need no code of their own.
         present = b2.NetworkOperation(self._present, clock=clock, when="start", order=-1)
         note = b2.NetworkOperation(self._note, clock=clock, when="after_thresholds", order=-1)
-        self._x = self._source.variables["x"].get_value()
+        self._x = source.variables["x"].get_value()
         self._v = neurons.variables["v"].get_value()
         self._spikes = neurons.variables["_spikespace"].get_value()
         self._table = np.zeros((0, self._n_inputs))
@@ -321,15 +322,7 @@ class _StandaloneSimulation(_Brian2Simulation):
         b2 = self._b2
         clock = b2.Clock(dt=1 * b2.ms, name="whetsim_clock")
         samples = b2.TimedArray(table, dt=1 * b2.ms, name="whetsim_samples")
-        source = b2.NeuronGroup(
-            self._n_inputs,
-            "x : 1",
-            threshold="x != 0",
-            reset="",
-            clock=clock,
-            name="whetsim_input",
-        )
-        _drop_reset(source)
+        source = self._input_group(clock)
         source.run_regularly("x = whetsim_samples(t, i)", clock=clock, when="start")
         neurons = self._neurons(clock)
         self._set_state(neurons)

@@ -160,3 +160,107 @@ def test_other_keys_are_refused(key: object, text: str) -> None:
 def test_a_temperature_of_zero_is_refused() -> None:
     with pytest.raises(sharpen.TrainingError, match=r"temperature is out of range \(got 0; need >"):
         sharpen.SoftmaxDecode([[0], [1]], temperature=0)
+
+
+def sigmoid(x: np.ndarray, sharpness: float) -> np.ndarray:
+    if sharpness == 1:
+        return (x >= 0).astype(np.float64)
+    w = 1 - np.float64(np.float32(sharpness))
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-x.astype(np.float64) / w))
+
+
+def signed_inputs() -> np.ndarray:
+    """Return values around 0 at every scale, with both zeros and their float32 neighbours."""
+    steps = np.float32(10.0) ** np.arange(-8, 2, dtype=np.float32)
+    tiny = np.nextafter(np.float32(0), np.float32(1))
+    return np.concatenate([-steps, steps, [0.0, -0.0, tiny, -tiny]]).astype(np.float32)
+
+
+@pytest.mark.parametrize("sharpness", SHARPNESS)
+def test_value_of_the_sigmoid_is_the_formula(sharpness: float) -> None:
+    x = signed_inputs()
+    # 1 - 0.999 is 0.00099999 in float32: the exponent carries that rounding.
+    tolerance = {"rtol": 2e-4 if sharpness == 0.999 else 1e-6, "atol": 1e-7}
+    values = numpy_of(sharpen.SpikingSigmoid(sharpness)(x))
+    if sharpness == 1:
+        normal = np.abs(x) >= np.finfo(np.float32).tiny  # a denormal may be flushed to 0
+        expected = (x >= 0).astype(np.float32)
+        np.testing.assert_array_equal(values[normal | (x == 0)], expected[normal | (x == 0)])
+    else:
+        np.testing.assert_allclose(values, sigmoid(x, sharpness), **tolerance)
+
+
+@pytest.mark.parametrize("straight_through", [False, True])
+@pytest.mark.parametrize("sharpness", SHARPNESS)
+def test_gradient_of_the_sigmoid_is_the_formula(sharpness, straight_through, gradient) -> None:  # type: ignore[no-untyped-def]
+    x = signed_inputs()
+    found = gradient(sharpen.SpikingSigmoid(sharpness, straight_through=straight_through), x)
+    if sharpness == 1 and not straight_through:
+        assert not found.any()
+        return
+    shape = 0.0 if sharpness == 1 else sharpness
+    y = sigmoid(x, shape)
+    expected = y * (1 - y) / (1 - shape)
+    np.testing.assert_allclose(found, expected, rtol=5e-4, atol=1e-4)
+
+
+def test_a_tie_of_the_sigmoid_fires() -> None:
+    x = np.array([-1e-30, -0.0, 0.0, 1e-30], dtype=np.float32)
+    assert numpy_of(sharpen.SpikingSigmoid(1.0)(x)).tolist() == [0, 1, 1, 1]
+
+
+def test_the_sigmoid_is_saved_with_its_state(tmp_path: Path) -> None:
+    layer = sharpen.SpikingSigmoid(0.75, margin_strength=0.25, margin_width=0.5, name="spikes")
+    keras.Sequential([keras.Input((3,)), layer]).save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras").get_layer("spikes")
+    assert isinstance(again, sharpen.SpikingSigmoid)
+    assert (again.sharpness, again.margin_strength, again.margin_width) == (0.75, 0.25, 0.5)
+
+
+@pytest.mark.parametrize("sharpness", SHARPNESS)
+@pytest.mark.parametrize("kind", ["SpikingBReLU", "SpikingSigmoid"])
+def test_the_margin_loss_is_the_formula(kind: str, sharpness: float) -> None:
+    layer = getattr(sharpen, kind)(sharpness, margin_strength=0.5, margin_width=0.2)
+    x = inputs().reshape(1, -1)
+    layer(x, training=True)
+    distance = np.abs(x.astype(np.float64) - layer.threshold)
+    expected = 0.5 * sharpness * np.maximum(0, 1 - distance / 0.2).mean()
+    assert [float(numpy_of(loss)) for loss in layer.losses] == [pytest.approx(expected, rel=1e-5)]
+
+
+def test_the_margin_loss_is_for_training_alone() -> None:
+    layer = sharpen.SpikingBReLU(1.0, margin_strength=0.5)
+    layer(inputs(), training=False)
+    assert not layer.losses
+    plain = sharpen.SpikingBReLU(1.0)
+    plain(inputs(), training=True)
+    assert not plain.losses
+
+
+def test_the_margin_loss_pushes_activations_off_the_threshold() -> None:
+    def share_near_threshold(strength: float) -> float:
+        keras.utils.set_random_seed(1)
+        spikes = sharpen.SpikingBReLU(1.0, True, margin_strength=strength, margin_width=0.2)
+        dense = keras.layers.Dense(16)
+        model = keras.Sequential([keras.Input((8,)), dense, spikes, keras.layers.Dense(1)])
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+        rng = np.random.default_rng(0)
+        x = rng.integers(0, 2, (64, 8)).astype(np.float32)
+        model.fit(x, x[:, :1], epochs=40, batch_size=64, verbose=0)
+        return float((np.abs(numpy_of(dense(x)) - 0.5) < 0.1).mean())
+
+    assert share_near_threshold(1.0) < share_near_threshold(0.0) / 2
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"margin_strength": -1}, r"spikes: margin_strength is out of range \(got -1; need >= 0\)"),
+        ({"margin_width": 0}, r"spikes: margin_width is out of range \(got 0; need > 0\)"),
+        ({"margin_strength": "much"}, r"spikes: margin_strength is not a number \(got 'much'"),
+    ],
+)
+def test_other_margins_are_refused(options: dict[str, object], text: str) -> None:
+    with pytest.raises(sharpen.TrainingError, match=text):
+        sharpen.SpikingBReLU(name="spikes", **options)

@@ -45,7 +45,7 @@ def tiny_data() -> tuple[np.ndarray, np.ndarray]:
     return x, (x[:, :4].sum(axis=1) > x[:, 4:].sum(axis=1)).astype(np.int64)
 
 
-class Diary(keras.callbacks.Callback):  # type: ignore[misc]
+class Notes(keras.callbacks.Callback):  # type: ignore[misc]
     """Note the sharpness of all layers at the end of every batch."""
 
     def __init__(self) -> None:
@@ -69,9 +69,9 @@ def fit(model: keras.Model, *callbacks: Any, epochs: int = 10, **options: Any) -
 
 
 def test_layers_are_sharpened_one_after_another_from_the_input_up() -> None:
-    diary = Diary()
-    fit(tiny_model(), sharpen.ScheduledSharpener(0.2, 0.6), diary)
-    first, second = np.array(diary.sharpness).T
+    notes = Notes()
+    fit(tiny_model(), sharpen.ScheduledSharpener(0.2, 0.6), notes)
+    first, second = np.array(notes.sharpness).T
     assert len(first) == 40
     assert (np.diff(first) >= 0).all()
     assert (np.diff(second) >= 0).all()
@@ -80,14 +80,14 @@ def test_layers_are_sharpened_one_after_another_from_the_input_up() -> None:
     assert (first[15:] == 1).all()
     assert (second[:16] < 1e-12).all()
     assert (second[23:] == 1).all()
-    assert diary.straight_through == [False] * 23 + [True] * 17
+    assert notes.straight_through == [False] * 23 + [True] * 17
 
 
 def test_the_values_of_the_schedule_are_exact() -> None:
-    diary = Diary()
-    fit(tiny_model(), sharpen.ScheduledSharpener(0.0, 1.0), diary, epochs=2)
-    np.testing.assert_allclose(np.array(diary.sharpness)[:, 0], [0.25, 0.5, 0.75, 1, 1, 1, 1, 1])
-    np.testing.assert_allclose(np.array(diary.sharpness)[:, 1], [0, 0, 0, 0, 0.25, 0.5, 0.75, 1])
+    notes = Notes()
+    fit(tiny_model(), sharpen.ScheduledSharpener(0.0, 1.0), notes, epochs=2)
+    np.testing.assert_allclose(np.array(notes.sharpness)[:, 0], [0.25, 0.5, 0.75, 1, 1, 1, 1, 1])
+    np.testing.assert_allclose(np.array(notes.sharpness)[:, 1], [0, 0, 0, 0, 0.25, 0.5, 0.75, 1])
 
 
 def test_training_ends_fully_sharp_and_learns_while_sharp() -> None:
@@ -103,15 +103,15 @@ def test_training_ends_fully_sharp_and_learns_while_sharp() -> None:
 
 
 def test_straight_through_can_be_left_off() -> None:
-    diary = Diary()
-    fit(tiny_model(), sharpen.ScheduledSharpener(straight_through=False), diary, epochs=4)
-    assert not any(diary.straight_through)
+    notes = Notes()
+    fit(tiny_model(), sharpen.ScheduledSharpener(straight_through=False), notes, epochs=4)
+    assert not any(notes.straight_through)
 
 
 def test_a_training_that_goes_on_is_where_the_schedule_was() -> None:
-    model, diary = tiny_model(), Diary()
-    fit(model, sharpen.ScheduledSharpener(0.0, 1.0), diary, epochs=4, initial_epoch=2)
-    np.testing.assert_allclose(np.array(diary.sharpness)[:, 1], np.arange(1, 9) / 8)
+    model, notes = tiny_model(), Notes()
+    fit(model, sharpen.ScheduledSharpener(0.0, 1.0), notes, epochs=4, initial_epoch=2)
+    np.testing.assert_allclose(np.array(notes.sharpness)[:, 1], np.arange(1, 9) / 8)
 
 
 def test_inner_models_are_sharpened_too() -> None:
@@ -159,3 +159,221 @@ def test_keeping_the_best_names_a_missing_entry() -> None:
     text = r"the logs have no 'val_accuracy' \(got accuracy, loss\)"
     with pytest.raises(sharpen.TrainingError, match=text):
         fit(model, sharpen.KeepBestSharp(), epochs=1)
+
+
+def sharpness_per_batch(sharpener: Any, *, epochs: int = 10, **options: Any) -> np.ndarray:
+    """Return sharpness, shape (n_batches, n_layers); four batches are an epoch."""
+    notes = Notes()
+    fit(tiny_model(), sharpener, notes, epochs=epochs, **options)
+    return np.array(notes.sharpness)
+
+
+def test_layers_can_be_sharpened_all_at_once() -> None:
+    seen = sharpness_per_batch(sharpen.ScheduledSharpener(0.0, 1.0, bottom_up=False), epochs=2)
+    np.testing.assert_allclose(seen, np.repeat(np.arange(1, 9)[:, None] / 8, 2, axis=1))
+
+
+def test_an_intermission_lies_between_two_layers() -> None:
+    seen = sharpness_per_batch(sharpen.ScheduledSharpener(0.0, 1.0, intermission=0.5), epochs=2)
+    np.testing.assert_allclose(seen[:, 0], [0.5, 1, 1, 1, 1, 1, 1, 1])
+    np.testing.assert_allclose(seen[:, 1], [0, 0, 0, 0, 0, 0, 0.5, 1])
+
+
+def test_each_layer_can_have_its_own_times() -> None:
+    times = {"spikes_2": (0.0, 0.5), "spikes_1": (0.5, 1.0)}
+    seen = sharpness_per_batch(sharpen.ScheduledSharpener(schedule=times), epochs=2)
+    np.testing.assert_allclose(seen[:, 0], [0, 0, 0, 0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(seen[:, 1], [0.25, 0.5, 0.75, 1, 1, 1, 1, 1])
+
+
+def test_simple_sharpening_makes_equal_increments_per_epoch() -> None:
+    seen = sharpness_per_batch(sharpen.SimpleSharpener(start=1, steps=2), epochs=6)[::4]
+    np.testing.assert_array_equal(seen[:, 0], [0, 0.5, 1, 1, 1, 1])
+    np.testing.assert_array_equal(seen[:, 1], [0, 0, 0, 0.5, 1, 1])
+    seen = sharpness_per_batch(sharpen.SimpleSharpener(1, 2, bottom_up=False), epochs=3)[::4]
+    np.testing.assert_array_equal(seen, [[0, 0], [0.5, 0.5], [1, 1]])
+
+
+def test_simple_sharpening_makes_equal_increments_per_batch() -> None:
+    seen = sharpness_per_batch(sharpen.SimpleSharpener(start=1, steps=4, per="batch"), epochs=3)
+    np.testing.assert_array_equal(seen[:, 0], [0] * 4 + [0.25, 0.5, 0.75, 1] + [1] * 4)
+    np.testing.assert_array_equal(seen[:, 1], [0] * 8 + [0.25, 0.5, 0.75, 1])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: sharpen.SimpleSharpener(2, 1),
+        lambda: sharpen.SimpleSharpener(2, 3, per="batch"),
+        lambda: sharpen.ScheduledSharpener(0.3, 0.9, intermission=0.1),
+    ],
+)
+def test_fixed_schedules_go_on_with_initial_epoch(make: Any) -> None:
+    whole = sharpness_per_batch(make(), epochs=5)
+    rest = sharpness_per_batch(make(), epochs=5, initial_epoch=2)
+    np.testing.assert_array_equal(rest, whole[8:])
+
+
+@pytest.mark.filterwarnings("error")
+def test_straight_through_starts_when_all_are_sharp() -> None:
+    notes = Notes()
+    fit(tiny_model(), sharpen.SimpleSharpener(start=0, steps=1), notes, epochs=3)
+    assert notes.straight_through == [False] * 4 + [True] * 8
+
+
+def test_a_training_that_ends_too_early_warns() -> None:
+    text = "SimpleSharpener: training ended before layer 'spikes_2' was sharp .sharpness 0.5."
+    with pytest.warns(UserWarning, match=text):
+        fit(tiny_model(), sharpen.SimpleSharpener(start=0, steps=2), epochs=3)
+
+
+class Losses(keras.callbacks.Callback):  # type: ignore[misc]
+    """Pretend a course of the loss; stands before the sharpener."""
+
+    def __init__(self, values: list[float]) -> None:
+        super().__init__()
+        self.values = values
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        assert logs is not None
+        logs["pretended"] = self.values[epoch]
+
+
+def adaptive(losses: list[float], **options: Any) -> np.ndarray:
+    """Return sharpness at the end of each epoch."""
+    settings: dict[str, Any] = {"rate": 0.5, "critical_rate": 0.5, "deadline": 1.0, **options}
+    sharpener = sharpen.AdaptiveSharpener("pretended", **settings)
+    notes = Notes()
+    fit(tiny_model(), Losses(losses), sharpener, notes, epochs=len(losses))
+    return np.array(notes.sharpness)[3::4]
+
+
+def test_adaptive_sharpening_waits_until_the_loss_stops_falling() -> None:
+    losses = [8.0, 4.0, 2.0, 1.0, 1.0] + [1.0] * 15
+    seen = adaptive(losses)
+    assert not seen[:5].any()
+    np.testing.assert_allclose(seen[5:9], [[0.5, 0], [1, 0], [1, 0.5], [1, 1]], atol=1e-6)
+    later = adaptive(losses, min_epochs=8)
+    assert not later[:8].any()
+    assert later[8, 0] > 0
+
+
+def test_adaptive_sharpening_pauses_while_the_loss_is_high() -> None:
+    # Sharpened in epochs 3 and 4 (counted from 0); the loss jumps at the end of 4, falls in 5 and
+    # 6, does not in 7.
+    losses = [4.0, 2.0, 2.0, 2.1, 4.0, 3.0, 2.5, 2.5] + [2.5] * 20
+    seen = adaptive(losses, rate=0.25, critical_rate=0.25)
+    np.testing.assert_allclose(seen[:10, 0], [0, 0, 0, 0.25, 0.5, 0.5, 0.5, 0.5, 0.75, 1])
+
+
+def test_adaptive_sharpening_is_slower_in_the_critical_zone() -> None:
+    seen = adaptive([1.0] * 24, critical=0.5, critical_rate=0.125)
+    np.testing.assert_allclose(seen[:9, 0], [0, 0, 0.5, 0.625, 0.75, 0.875, 1, 1, 1], atol=1e-6)
+    assert (seen[-1] == 1).all()
+
+
+def test_adaptive_sharpening_meets_the_deadline_whatever_the_loss_does() -> None:
+    for losses in ([2.0**-n for n in range(10)], [2.0**n for n in range(10)]):
+        seen = adaptive(losses, rate=0.1, critical_rate=0.01, deadline=0.5)
+        assert (seen[4:] == 1).all()
+        assert (np.diff(seen, axis=0) >= 0).all()
+
+
+def test_adaptive_sharpening_all_at_once() -> None:
+    seen = adaptive([1.0] * 8, bottom_up=False)
+    np.testing.assert_allclose(seen[:5], [[0, 0], [0, 0], [0.5, 0.5], [1, 1], [1, 1]], atol=1e-6)
+
+
+def test_adaptive_sharpening_names_a_missing_or_bad_loss() -> None:
+    with pytest.raises(sharpen.TrainingError, match=r"no 'val_loss' \(got accuracy, loss\)"):
+        fit(tiny_model(), sharpen.AdaptiveSharpener("val_loss"), epochs=1)
+    with pytest.raises(sharpen.TrainingError, match=r"'pretended' is not finite \(got nan\)"):
+        adaptive([float("nan")])
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda s: s.SimpleSharpener(start=-1), r"SimpleSharpener: start is too small \(got -1"),
+        (lambda s: s.SimpleSharpener(steps=0), r"steps is too small \(got 0; need >= 1\)"),
+        (lambda s: s.SimpleSharpener(per="day"), r"per is unknown \(got 'day'; need 'epoch' or"),
+        (lambda s: s.ScheduledSharpener(intermission=2), r"intermission is out of range \(got 2;"),
+        (
+            lambda s: s.ScheduledSharpener(schedule={"a": (0.5, 0.2)}),
+            r"ScheduledSharpener: layer 'a': start and stop are not in order",
+        ),
+        (lambda s: s.ScheduledSharpener(schedule={"a": 1}), "layer 'a': its times are no pair"),
+        (lambda s: s.AdaptiveSharpener(rate=0), r"rate is out of range \(got 0; need > 0\)"),
+        (lambda s: s.AdaptiveSharpener(critical=1.5), r"critical is out of range \(got 1.5;"),
+        (lambda s: s.AdaptiveSharpener(critical_rate=-1), "critical_rate is out of range"),
+        (lambda s: s.AdaptiveSharpener(increase=-1), r"increase is out of range \(got -1;"),
+        (lambda s: s.AdaptiveSharpener(decrease=2), "decrease is out of range"),
+        (lambda s: s.AdaptiveSharpener(patience=0), r"patience is too small \(got 0;"),
+        (lambda s: s.AdaptiveSharpener(min_epochs=1.5), "min_epochs is not an integer"),
+        (lambda s: s.AdaptiveSharpener(deadline=float("nan")), "deadline is not a number"),
+        (lambda s: s.AdaptiveSharpener().restore({"best": 1}), "this is not a state of it"),
+        (lambda s: s.StepSharpener(tiny_model(), start=5, stop=5), r"stop is too small \(got 5;"),
+        (
+            lambda s: s.StepSharpener(tiny_model(), start=0, stop=10, intermission=10),
+            r"intermission leaves no time to sharpen 2 layers \(got 10; need < 10\)",
+        ),
+        (
+            lambda s: s.StepSharpener(keras.Sequential([keras.Input((1,))]), start=0, stop=1),
+            "no layer that can be sharpened",
+        ),
+    ],
+)
+def test_other_parameters_are_refused(make: Any, text: str) -> None:
+    with pytest.raises(sharpen.TrainingError, match=text):
+        make(sharpen)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"schedule": {"spikes_1": (0, 1)}}, "leaves out layer 'spikes_2'"),
+        (
+            {"schedule": {"spike_1": (0, 1)}},
+            r"got 'spike_1'; need one of spikes_1, spikes_2.*Did you mean 'spikes_1'",
+        ),
+        (
+            {"intermission": 0.5},
+            r"intermission leaves no time to sharpen 2 layers \(got 0.5; need <",
+        ),
+    ],
+)
+def test_schedules_that_do_not_fit_the_model_are_refused(
+    options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(sharpen.TrainingError, match=text):
+        fit(tiny_model(), sharpen.ScheduledSharpener(**options), epochs=1)
+
+
+def test_steps_are_counted_outside_of_fit() -> None:
+    model = tiny_model()
+    sharpener = sharpen.StepSharpener(model, start=2, stop=10)
+    seen = [sharpener.sharpness]
+    while not sharpener.done:
+        sharpener.step(2)
+        seen.append(sharpener.sharpness)
+    assert seen == [(0, 0), (0, 0), (0.5, 0), (1, 0), (1, 0.5), (1, 1)]
+    assert sharpener.count == 10
+    assert all(layer.straight_through for layer in sharpen.spiking_layers(model))
+    again = sharpen.StepSharpener(tiny_model(), start=2, stop=10)
+    again.restore(sharpener.state())
+    assert again.done
+    with pytest.raises(sharpen.TrainingError, match=r"n is too small \(got -1; need >= 0\)"):
+        sharpener.step(-1)
+    with pytest.raises(sharpen.TrainingError, match="count of the state is not an integer"):
+        sharpener.restore({})
+
+
+def test_steps_with_intermission_and_all_at_once() -> None:
+    sharpener = sharpen.StepSharpener(tiny_model(), start=0, stop=10, intermission=2)
+    sharpener.step(5)
+    assert sharpener.sharpness == (1, 0)
+    sharpener.step(3)
+    assert sharpener.sharpness == (1, 0.5)
+    at_once = sharpen.StepSharpener(tiny_model(), start=0, stop=4, bottom_up=False)
+    at_once.step()
+    assert at_once.sharpness == (0.25, 0.25)

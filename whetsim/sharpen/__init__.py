@@ -9,20 +9,35 @@ from whetsim.sharpen.require import require_keras
 
 require_keras()  # before the imports below, which need it
 
+from whetsim.sharpen.adaptive_sharpener import AdaptiveSharpener  # noqa: E402
+from whetsim.sharpen.checkpoint import Checkpoint  # noqa: E402
 from whetsim.sharpen.checks import TrainingError  # noqa: E402
 from whetsim.sharpen.export import export, to_model  # noqa: E402
 from whetsim.sharpen.keep_best import KeepBestSharp  # noqa: E402
 from whetsim.sharpen.keys import generate_key, smallest_distance  # noqa: E402
-from whetsim.sharpen.layers import SoftmaxDecode, SpikingActivation, SpikingBReLU  # noqa: E402
-from whetsim.sharpen.sharpeners import ScheduledSharpener, scheduled_sharpness  # noqa: E402
+from whetsim.sharpen.layers import (  # noqa: E402
+    SoftmaxDecode,
+    SpikingActivation,
+    SpikingBReLU,
+    SpikingSigmoid,
+)
+from whetsim.sharpen.schedule import scheduled_sharpness  # noqa: E402
+from whetsim.sharpen.sharpeners import ScheduledSharpener, Sharpener, SimpleSharpener  # noqa: E402
 from whetsim.sharpen.state import is_fully_sharp, set_sharpness, spiking_layers  # noqa: E402
+from whetsim.sharpen.step_sharpener import StepSharpener  # noqa: E402
 
 __all__ = [
+    "AdaptiveSharpener",
+    "Checkpoint",
     "KeepBestSharp",
     "ScheduledSharpener",
+    "Sharpener",
+    "SimpleSharpener",
     "SoftmaxDecode",
     "SpikingActivation",
     "SpikingBReLU",
+    "SpikingSigmoid",
+    "StepSharpener",
     "TrainingError",
     "export",
     "generate_key",

@@ -63,6 +63,41 @@ def check_positive(where: str, name: str, value: object) -> float:
     return number
 
 
+def check_not_negative(where: str, name: str, value: object) -> float:
+    """Return `value` as a float of at least 0.
+
+    Raises
+    ------
+    TrainingError
+        If it is anything else.
+    """
+    number = check_number(where, name, value)
+    if number < 0:
+        raise TrainingError(f"{where}: {name} is out of range (got {number:g}; need >= 0).")
+    return number
+
+
+def check_part(where: str, name: str, value: object, meaning: str) -> float:
+    """Return `value` as a float between 0 and 1.
+
+    Parameters
+    ----------
+    meaning : str
+        What it is a part of, for the error.
+
+    Raises
+    ------
+    TrainingError
+        If it is anything else.
+    """
+    number = check_number(where, name, value)
+    if not 0.0 <= number <= 1.0:
+        raise TrainingError(
+            f"{where}: {name} is out of range (got {number:g}; need 0 to 1). It is {meaning}."
+        )
+    return number
+
+
 def check_count(where: str, name: str, value: object, smallest: int) -> int:
     """Return `value` as an int of at least `smallest`.
 

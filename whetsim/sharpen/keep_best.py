@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, final
 
 import keras
@@ -22,12 +25,15 @@ class KeepBestSharp(keras.callbacks.Callback):  # type: ignore[misc]
         data, never of the test data: choosing by it would make the test result too good.
     mode : {"max", "min"}
         Whether large or small values are good.
+    path : path-like, optional
+        Keep the weights in this file, by custom `*.weights.h5`, in place of memory; needed to go
+        on after an interruption with `Checkpoint`.
 
     Raises
     ------
     TrainingError
-        If the mode is neither of the two; at the end of a fully sharp epoch, if the logs have no
-        such entry.
+        If the mode is neither of the two or the file's name does not end so; at the end of a fully
+        sharp epoch, if the logs have no such entry.
 
     Warns
     -----
@@ -35,19 +41,43 @@ class KeepBestSharp(keras.callbacks.Callback):  # type: ignore[misc]
         If no epoch ended fully sharp; the weights are then left as they are.
     """
 
-    def __init__(self, monitor: str = "val_accuracy", mode: str = "max") -> None:
+    def __init__(
+        self,
+        monitor: str = "val_accuracy",
+        mode: str = "max",
+        path: str | os.PathLike[str] | None = None,
+    ) -> None:
         super().__init__()
+        if path is not None and not str(path).endswith(".weights.h5"):
+            raise TrainingError(
+                f"KeepBestSharp: path has another ending (got '{path}'; need '*.weights.h5')."
+            )
         if mode not in ("max", "min"):
             raise TrainingError(f"KeepBestSharp: no such mode (got {mode!r}; need 'max' or 'min').")
         self.monitor = monitor
         self.mode = mode
+        self.path = None if path is None else Path(path)
         self.best: float | None = None
         self.best_epoch: int | None = None
         self._weights: list[Any] | None = None
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+    def state(self) -> dict[str, Any]:
+        """Return the best value and its epoch; the weights are in the file."""
+        if self.path is None:
+            raise TrainingError(
+                "KeepBestSharp: its weights are in memory, so it has no state to save (need path). "
+                "Give it path='best.weights.h5'."
+            )
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Forget an earlier training."""
-        self.best = self.best_epoch = self._weights = None
+        if epoch == 0:
+            self.best = self.best_epoch = self._weights = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Keep the weights if they are fully sharp and the best so far."""
@@ -63,15 +93,22 @@ class KeepBestSharp(keras.callbacks.Callback):  # type: ignore[misc]
         value = float(logs[self.monitor])
         if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
             self.best, self.best_epoch = value, epoch
-            self._weights = self.model.get_weights()
+            if self.path is None:
+                self._weights = self.model.get_weights()
+            else:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.model.save_weights(self.path, overwrite=True)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Put the best weights back."""
-        if self._weights is None:
+        if self.best is None:
             warnings.warn(
                 "KeepBestSharp: no epoch ended fully sharp, so the last weights are kept. "
                 "Train longer, or let the sharpener stop earlier.",
                 stacklevel=2,
             )
             return
-        self.model.set_weights(self._weights)
+        if self.path is None:
+            self.model.set_weights(self._weights)
+        else:
+            self.model.load_weights(self.path)

@@ -6,6 +6,7 @@ Written with `keras.ops` alone, so that they work with the torch, JAX and Tensor
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, final
 
 import keras
@@ -13,7 +14,12 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
-from whetsim.sharpen.checks import check_key, check_positive, check_sharpness
+from whetsim.sharpen.checks import (
+    check_key,
+    check_not_negative,
+    check_positive,
+    check_sharpness,
+)
 
 PACKAGE = "whetsim"
 
@@ -31,16 +37,29 @@ class SpikingActivation(keras.layers.Layer):  # type: ignore[misc]
     straight_through : bool
         At sharpness 1, pass gradients as if the sharpness were 0. Without it the gradient of a
         step is 0 and nothing below the layer learns. No effect at a sharpness below 1.
+    margin_strength : float
+        Weight of the margin regularizer, 0 (off) or more. 0.01 to 0.1 is a good range.
+    margin_width : float
+        Margin up to which the regularizer pushes, greater than 0.
     **kwargs
         Those of `keras.layers.Layer`.
+
+    Attributes
+    ----------
+    observer : callable or None
+        Called with input and output of every call; for looking inside a model that runs eagerly.
 
     Raises
     ------
     TrainingError
-        If the sharpness is not a number between 0 and 1.
+        If the sharpness is not a number between 0 and 1, or a margin number is out of range.
 
     Notes
     -----
+    The margin regularizer adds `margin_strength * sharpness * mean(max(0, 1 - |x - threshold| /
+    margin_width))` to the loss while training: it grows as the layer is sharpened and pushes
+    pre-activations off the threshold, where rounding and noise decide.
+
     Value and gradient are computed apart and joined as `value + slope * (x - stop_gradient(x))`:
     the second term is exactly 0, so that outputs of a sharp layer are exactly 0 or 1, and the
     gradient is the stated slope with every backend (they differ on the gradient of a clip's edge).
@@ -49,11 +68,20 @@ class SpikingActivation(keras.layers.Layer):  # type: ignore[misc]
     threshold: ClassVar[float]
     """The smallest input that makes the sharp activation fire."""
 
+    observer: Callable[[Any, Any], None] | None = None
+
     def __init__(
-        self, sharpness: float = 0.0, straight_through: bool = False, **kwargs: Any
+        self,
+        sharpness: float = 0.0,
+        straight_through: bool = False,
+        margin_strength: float = 0.0,
+        margin_width: float = 0.1,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
+        self.margin_strength = check_not_negative(self.name, "margin_strength", margin_strength)
+        self.margin_width = check_positive(self.name, "margin_width", margin_width)
         # autocast=False: in half precision a sharpness of 0.9999 would be rounded to 1.
         self._sharpness = self.add_weight(
             name="sharpness",
@@ -95,13 +123,15 @@ class SpikingActivation(keras.layers.Layer):  # type: ignore[misc]
         """Whether the layer is an exact step."""
         return self.sharpness == 1.0
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Apply the activation.
 
         Parameters
         ----------
         inputs : tensor
             Pre-activations, any shape.
+        training : bool, optional
+            Whether the margin regularizer adds to the loss; Keras sets it.
 
         Returns
         -------
@@ -119,7 +149,14 @@ class SpikingActivation(keras.layers.Layer):  # type: ignore[misc]
         step = ops.cast(x >= self.threshold, x.dtype)
         value = ops.where(is_step, step, soft)
         gradient = ops.stop_gradient(slope * passes)
-        return ops.stop_gradient(value) + gradient * (x - ops.stop_gradient(x))
+        value = ops.stop_gradient(value) + gradient * (x - ops.stop_gradient(x))
+        if training and self.margin_strength:
+            lack = ops.relu(1.0 - ops.absolute(x - self.threshold) / self.margin_width)
+            # In float32: the mean of many half-precision numbers would be rounded away.
+            self.add_loss(self.margin_strength * sharpness * ops.mean(ops.cast(lack, "float32")))
+        if self.observer is not None:
+            self.observer(x, value)
+        return value
 
     @abstractmethod
     def _soft(self, x: Any, softness: Any) -> tuple[Any, Any]:
@@ -131,7 +168,12 @@ class SpikingActivation(keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """Return what a new layer of the same state is made from."""
-        state = {"sharpness": self.sharpness, "straight_through": self.straight_through}
+        state = {
+            "sharpness": self.sharpness,
+            "straight_through": self.straight_through,
+            "margin_strength": self.margin_strength,
+            "margin_width": self.margin_width,
+        }
         return {**super().get_config(), **state}
 
 
@@ -166,6 +208,36 @@ class SpikingBReLU(SpikingActivation):
         value = ops.clip(distance / softness + self.threshold, 0.0, 1.0)
         slope = ops.cast(ops.absolute(distance) < softness / 2, x.dtype) / softness
         return value, slope
+
+
+@final
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class SpikingSigmoid(SpikingActivation):
+    """Logistic sigmoid that is sharpened into a step at 0.
+
+    Notes
+    -----
+    With `w = 1 - sharpness`, the value is `y = 1 / (1 + exp(-x / w))` and the gradient is
+    `y (1 - y) / w`. At sharpness 1 the value is 1 where `x >= 0` (a tie fires), else 0; the
+    gradient is 0, or with `straight_through` that of sharpness 0. The export writes the threshold
+    0 to the file; mapping moves it to 0.5 by adding 0.5 to the biases.
+
+    References
+    ----------
+    W. Severa, C. M. Vineyard, R. Dellana, S. J. Verzi, J. B. Aimone: Training deep neural networks
+    for binary communication with the Whetstone method. Nature Machine Intelligence 1, 86-94 (2019).
+
+    Examples
+    --------
+    >>> SpikingSigmoid(sharpness=1.0).threshold
+    0.0
+    """
+
+    threshold = 0.0
+
+    def _soft(self, x: Any, softness: Any) -> tuple[Any, Any]:
+        value = ops.sigmoid(x / softness)
+        return value, value * (1.0 - value) / softness
 
 
 @final

@@ -1,50 +1,154 @@
-"""Keras callbacks that sharpen a network while it is trained."""
+"""Keras callbacks that sharpen a network by a fixed schedule while it is trained."""
 
 from __future__ import annotations
 
+import warnings
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import keras
 
-from whetsim.sharpen.checks import TrainingError, check_number
+from whetsim.errors import did_you_mean
+from whetsim.sharpen.checks import TrainingError, check_count, check_number, check_part
 from whetsim.sharpen.layers import SpikingActivation
-from whetsim.sharpen.state import spiking_layers
+from whetsim.sharpen.schedule import scheduled_sharpness, turn_length
+from whetsim.sharpen.state import apply_sharpness, find_layers, sync
+
+_MEANING = "a part of the training: 0.25 is after a quarter of all epochs"
 
 
-def scheduled_sharpness(
-    progress: float, index: int, n_layers: int, start: float, stop: float
-) -> float:
-    """Return the sharpness of one layer at a moment of a bottom-up schedule.
+class Sharpener(keras.callbacks.Callback):  # type: ignore[misc]
+    """Base of the callbacks that sharpen.
 
     Parameters
     ----------
-    progress : float
-        Part of the training that is done, 0 to 1.
-    index : int
-        Number of the layer, 0 is the one next to the input.
-    n_layers : int
-        Number of layers that are sharpened.
-    start, stop : float
-        Parts of the training at which the first layer starts to be sharpened and the last is sharp.
-
-    Returns
-    -------
-    float
-        0 before the layer's turn, growing linearly in it, 1 after it.
-
-    Examples
-    --------
-    >>> [scheduled_sharpness(p, 1, 2, start=0.0, stop=1.0) for p in (0.5, 0.75, 1.0)]
-    [0.0, 0.5, 1.0]
+    bottom_up : bool
+        One layer after the other, from the input up. Otherwise all at once.
+    straight_through : bool
+        Fine-tune with straight-through gradients once all layers are sharp. Otherwise only the
+        layers above the last step go on learning.
     """
-    if progress >= stop:  # said by itself, so that rounding never leaves 0.99999
-        return 1.0
-    turns = (progress - start) / (stop - start) * n_layers
-    return min(max(turns - index, 0.0), 1.0)
+
+    def __init__(self, bottom_up: bool, straight_through: bool) -> None:
+        super().__init__()
+        self.bottom_up = bool(bottom_up)
+        self.straight_through = bool(straight_through)
+        self._layers: list[SpikingActivation] = []
+        self._epoch = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return what a new sharpener needs to go on from here, as JSON can hold it."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Find the layers to sharpen."""
+        self._layers = find_layers(self.model, type(self).__name__)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Note the epoch."""
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Set the sharpness that holds for this batch."""
+        sync(self.model)
+        apply_sharpness(self._layers, self._values(batch), self.straight_through)
+
+    @abstractmethod
+    def _values(self, batch: int) -> Sequence[float]:
+        """Return the sharpness of each layer during a batch of this epoch."""
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Warn if the network is not fully sharp."""
+        soft = [layer for layer in self._layers if not layer.is_sharp]
+        if soft:
+            warnings.warn(
+                f"{type(self).__name__}: training ended before layer '{soft[0].name}' was sharp "
+                f"(sharpness {soft[0].sharpness:.3g}). Train for more epochs, or sharpen earlier "
+                "or faster.",
+                stacklevel=2,
+            )
 
 
 @final
-class ScheduledSharpener(keras.callbacks.Callback):  # type: ignore[misc]
+class SimpleSharpener(Sharpener):
+    """Sharpen in equal increments, one per epoch or per batch, from a given epoch on.
+
+    Parameters
+    ----------
+    start : int
+        Epoch at whose beginning the first increment is made; 0 is the first epoch.
+    steps : int
+        Increments from soft to sharp, for each layer; at least 1. With `bottom_up` the next layer
+        follows when one is sharp, so that n layers take n times as many.
+    per : {"epoch", "batch"}
+        When an increment is made.
+    bottom_up, straight_through
+        See `ScheduledSharpener`.
+
+    Raises
+    ------
+    TrainingError
+        If an argument is out of range; when training starts, if the model has no layer that can
+        be sharpened, or the number of batches of an epoch is not known with `per="batch"`.
+
+    Warns
+    -----
+    UserWarning
+        If training ends before every layer is sharp.
+
+    Notes
+    -----
+    The sharpness depends on the numbers of the epoch and the batch alone, so that `fit` with
+    `initial_epoch` goes on where it was.
+
+    Examples
+    --------
+    >>> sharpener = SimpleSharpener(start=5, steps=4)
+    >>> model.fit(x, y, epochs=30, callbacks=[sharpener])  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        start: int = 5,
+        steps: int = 4,
+        per: str = "epoch",
+        bottom_up: bool = True,
+        straight_through: bool = True,
+    ) -> None:
+        super().__init__(bottom_up, straight_through)
+        where = type(self).__name__
+        self.start = check_count(where, "start", start, smallest=0)
+        self.steps = check_count(where, "steps", steps, smallest=1)
+        if per not in ("epoch", "batch"):
+            raise TrainingError(f"{where}: per is unknown (got {per!r}; need 'epoch' or 'batch').")
+        self.per = per
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Find the layers to sharpen."""
+        super().on_train_begin(logs)
+        if self.per == "batch" and not self.params.get("steps"):
+            raise TrainingError(
+                f"{type(self).__name__}: the number of batches of an epoch is not known (need it "
+                "for per='batch'). Give fit steps_per_epoch, or take per='epoch'."
+            )
+
+    def _values(self, batch: int) -> Sequence[float]:
+        done = self._epoch - self.start + 1
+        if self.per == "batch":
+            done = (self._epoch - self.start) * int(self.params["steps"]) + batch + 1
+        n_layers = len(self._layers)
+        if not self.bottom_up:
+            return [min(max(done / self.steps, 0.0), 1.0)] * n_layers
+        turns = [done - index * self.steps for index in range(n_layers)]
+        return [min(max(turn / self.steps, 0.0), 1.0) for turn in turns]
+
+
+@final
+class ScheduledSharpener(Sharpener):
     """Sharpen layer after layer, from the input up, in a fixed part of the training.
 
     Each layer has an equal share of the time between `start` and `stop`, in which its sharpness
@@ -58,15 +162,22 @@ class ScheduledSharpener(keras.callbacks.Callback):  # type: ignore[misc]
         become good first.
     stop : float
         Part of the training after which all layers are sharp, greater than `start`, at most 1.
+    intermission : float
+        Part of the training between one layer's turn and the next, in which the network adapts.
+    bottom_up : bool
+        One layer after the other, from the input up. Otherwise all at once.
     straight_through : bool
         Fine-tune with straight-through gradients once all layers are sharp. Otherwise only the
         layers above the last step go on learning.
+    schedule : mapping of str to (float, float), optional
+        Start and stop of each layer by its name, in place of start, stop, intermission and
+        bottom_up.
 
     Raises
     ------
     TrainingError
-        If start and stop are not in order between 0 and 1; when training starts, if the model has
-        no layer that can be sharpened.
+        If the times are not in order between 0 and 1 or leave no time for a layer; when training
+        starts, if the model has no layer that can be sharpened, or the schedule names others.
 
     Notes
     -----
@@ -85,52 +196,93 @@ class ScheduledSharpener(keras.callbacks.Callback):  # type: ignore[misc]
     """
 
     def __init__(
-        self, start: float = 0.25, stop: float = 0.6, straight_through: bool = True
+        self,
+        start: float = 0.25,
+        stop: float = 0.6,
+        intermission: float = 0.0,
+        bottom_up: bool = True,
+        straight_through: bool = True,
+        schedule: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(bottom_up, straight_through)
         where = type(self).__name__
-        self.start = check_number(where, "start", start)
-        self.stop = check_number(where, "stop", stop)
-        if not 0.0 <= self.start < self.stop <= 1.0:
-            raise TrainingError(
-                f"{where}: start and stop are not in order (got start={self.start:g}, "
-                f"stop={self.stop:g}; need 0 <= start < stop <= 1). "
-                "They are parts of the training: 0.25 is after a quarter of all epochs."
-            )
-        self.straight_through = bool(straight_through)
-        self._layers: list[SpikingActivation] = []
-        self._epoch = 0
+        self.start, self.stop = _check_times(where, start, stop)
+        self.intermission = check_part(where, "intermission", intermission, _MEANING)
+        self.schedule = None
+        if schedule is not None:
+            self.schedule = {
+                str(name): _check_times(f"{where}: layer '{name}'", *_pair(where, name, times))
+                for name, times in schedule.items()
+            }
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the layers to sharpen."""
-        self._layers = spiking_layers(self.model)
-        if not self._layers:
+        super().on_train_begin(logs)
+        where, n_layers = type(self).__name__, len(self._layers)
+        if self.schedule is not None:
+            self._check_names(self.schedule)
+        elif self.bottom_up and (
+            turn_length(n_layers, self.start, self.stop, self.intermission) <= 0
+        ):
+            most = (self.stop - self.start) / (n_layers - 1)
             raise TrainingError(
-                f"{type(self).__name__}: model '{self.model.name}' has no layer that can be "
-                "sharpened. Use SpikingBReLU as activation."
+                f"{where}: intermission leaves no time to sharpen {n_layers} layers "
+                f"(got {self.intermission:g}; need < {most:g} between start {self.start:g} and "
+                f"stop {self.stop:g}). Take a shorter one."
             )
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Note the epoch."""
-        self._epoch = epoch
+    def _check_names(self, schedule: Mapping[str, Any]) -> None:
+        where, names = type(self).__name__, [str(layer.name) for layer in self._layers]
+        for name in schedule:
+            if name not in names:
+                raise TrainingError(
+                    f"{where}: the schedule names no layer that can be sharpened (got '{name}'; "
+                    f"need one of {', '.join(names)}).{did_you_mean(name, names)}"
+                )
+        for name in names:
+            if name not in schedule:
+                raise TrainingError(
+                    f"{where}: the schedule leaves out layer '{name}' (need all of "
+                    f"{', '.join(names)}). Give it a start and a stop."
+                )
 
-    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Set the sharpness that holds for this batch."""
+    def _values(self, batch: int) -> Sequence[float]:
         steps = self.params.get("steps")
         # Counted to the end of the batch: the last batch of all is trained at progress 1.
         part_of_epoch = min((batch + 1) / steps, 1.0) if steps else 1.0
-        self._apply((self._epoch + part_of_epoch) / self.params["epochs"])
-
-    def _apply(self, progress: float) -> None:
-        if hasattr(self.model, "jax_state_sync"):
-            # With JAX the state is outside the layers during an epoch; get it back before changing.
-            self.model.jax_state_sync()
+        progress = (self._epoch + part_of_epoch) / self.params["epochs"]
+        if self.schedule is not None:
+            times = [self.schedule[str(layer.name)] for layer in self._layers]
+            return [scheduled_sharpness(progress, 0, 1, start, stop) for start, stop in times]
         n_layers = len(self._layers)
-        for index, layer in enumerate(self._layers):
-            value = scheduled_sharpness(progress, index, n_layers, self.start, self.stop)
-            if value != layer.sharpness:
-                layer.sharpness = value
-            # Only when all are sharp: layers below a soft one still get exact gradients from it.
-            passes = self.straight_through and progress >= self.stop
-            if passes != layer.straight_through:
-                layer.straight_through = passes
+        return [
+            scheduled_sharpness(
+                progress,
+                index,
+                n_layers,
+                self.start,
+                self.stop,
+                bottom_up=self.bottom_up,
+                intermission=self.intermission,
+            )
+            for index in range(n_layers)
+        ]
+
+
+def _check_times(where: str, start: object, stop: object) -> tuple[float, float]:
+    first, last = check_number(where, "start", start), check_number(where, "stop", stop)
+    if not 0.0 <= first < last <= 1.0:
+        raise TrainingError(
+            f"{where}: start and stop are not in order (got start={first:g}, stop={last:g}; "
+            "need 0 <= start < stop <= 1). They are parts of the training: 0.25 is after a "
+            "quarter of all epochs."
+        )
+    return first, last
+
+
+def _pair(where: str, name: str, times: object) -> tuple[object, object]:
+    if not isinstance(times, Sequence) or isinstance(times, str) or len(times) != 2:
+        raise TrainingError(
+            f"{where}: layer '{name}': its times are no pair (got {times!r}; need (start, stop))."
+        )
+    return times[0], times[1]

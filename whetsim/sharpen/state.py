@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 
-from whetsim.sharpen.checks import check_sharpness
+from whetsim.sharpen.checks import TrainingError, check_sharpness
 from whetsim.sharpen.layers import SpikingActivation
 
 
@@ -32,6 +32,56 @@ def _walk(model: keras.Model) -> Iterator[SpikingActivation]:
             yield layer
         elif isinstance(layer, keras.Model):
             yield from _walk(layer)
+
+
+def find_layers(model: keras.Model, where: str) -> list[SpikingActivation]:
+    """Return the layers that can be sharpened; a model without any is an error.
+
+    Raises
+    ------
+    TrainingError
+        If there is none; `where` is named.
+    """
+    layers = spiking_layers(model)
+    if not layers:
+        raise TrainingError(
+            f"{where}: model '{model.name}' has no layer that can be sharpened. "
+            "Use SpikingBReLU as activation."
+        )
+    return layers
+
+
+def sync(model: keras.Model) -> None:
+    """Bring the state of a model that is being trained into its layers.
+
+    With JAX it is outside them during an epoch; what is set without this is lost.
+    """
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()
+
+
+def apply_sharpness(
+    layers: Sequence[SpikingActivation], values: Sequence[float], straight_through: bool
+) -> None:
+    """Give each layer its sharpness, and straight-through gradients once all are steps.
+
+    Parameters
+    ----------
+    layers : sequence of SpikingActivation
+        The layers, changed in place.
+    values : sequence of float
+        Sharpness of each.
+    straight_through : bool
+        Whether to switch straight-through gradients on at all.
+    """
+    for layer, value in zip(layers, values, strict=True):
+        if value != layer.sharpness:
+            layer.sharpness = value
+    # Only when all are sharp: layers below a soft one still get exact gradients from it.
+    passes = straight_through and all(layer.is_sharp for layer in layers)
+    for layer in layers:
+        if passes != layer.straight_through:
+            layer.straight_through = passes
 
 
 def is_fully_sharp(model: keras.Model) -> bool:

@@ -53,6 +53,13 @@ Encoding = Annotated[
     typer.Option(help="graded, bitplane or binary; by default what the backend does best."),
 ]
 Level = Annotated[int | None, typer.Option(help="With binary: a value spikes if >= LEVEL.")]
+Levels = Annotated[
+    str | None,
+    typer.Option(
+        help="Cut grey samples into binary planes, 1 where >= a level: 64,128. By default at the "
+        "levels that the network's file names."
+    ),
+]
 Options = Annotated[
     list[str] | None,
     typer.Option("--option", "-o", help="A backend's own option, NAME=VALUE; may be repeated."),
@@ -110,6 +117,7 @@ def run(
     schedule: Schedule = None,
     encoding: Encoding = None,
     level: Level = None,
+    levels: Levels = None,
     option: Options = None,
     data_dir: DataDir = None,
     split: Split = "test",
@@ -120,7 +128,7 @@ def run(
     from whetsim.report import facts, tables
 
     model = _load(net)
-    images, labels = _samples(model, data, data_dir, split, limit)
+    images, labels = _samples(model, data, data_dir, split, limit, levels)
     network = map_to_spikes(model)
     recording = _run_one(
         network,
@@ -148,6 +156,7 @@ def compare(
     limit: Limit = None,
     schedule: Schedule = None,
     level: Level = None,
+    levels: Levels = None,
     encoding: Encoding = None,
     data_dir: DataDir = None,
     split: Split = "test",
@@ -164,7 +173,7 @@ def compare(
     if not names:
         raise UnsupportedError("compare: no backend named. Give --backends exact,nest for example.")
     model = _load(net)
-    images, labels = _samples(model, data, data_dir, split, limit)
+    images, labels = _samples(model, data, data_dir, split, limit, levels)
     network = map_to_spikes(model)
     if encoding == "binary":
         raise UnsupportedError(
@@ -255,6 +264,32 @@ def backends(as_json: AsJson = False) -> None:
                 _show(f"  {row['name']} -o {option}=...: {meaning}")
 
 
+@app.command()
+def diary(
+    file: Annotated[str, typer.Argument(help="What whetsim.sharpen.Diary wrote: run.jsonl.")],
+    plot: Annotated[
+        str | None,
+        typer.Option("--plot", "-o", help="Draw it to this .png, .pdf or .svg as well."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how a training went: accuracy as it was and as a spiking network, and the best epoch."""
+    from whetsim.report import facts, tables
+    from whetsim.report.diary_file import read_diary
+    from whetsim.report.diary_plot import draw_diary
+
+    content = read_diary(file)
+    if plot is not None:
+        draw_diary(content, plot)
+    told = facts.diary_facts(content)
+    if as_json:
+        _print_json({**told, "picture": plot})
+    else:
+        _show(tables.diary_table(told))
+        if plot is not None:
+            _show(f"picture: {plot}")
+
+
 def _load(net: str) -> Model:
     from whetsim.bundled import find_network
     from whetsim.formats import load
@@ -263,7 +298,12 @@ def _load(net: str) -> Model:
 
 
 def _samples(
-    model: Model, data: str | None, data_dir: str | None, split: str, limit: int | None
+    model: Model,
+    data: str | None,
+    data_dir: str | None,
+    split: str,
+    limit: int | None,
+    levels: str | None = None,
 ) -> tuple[Any, Any]:
     from whetsim import datasets
 
@@ -274,7 +314,25 @@ def _samples(
             f"{', '.join(datasets.NAMES)}, or an .npz file with x and y."
         )
     images, labels = datasets.load(name, split=split, data_dir=data_dir)  # type: ignore[arg-type]
-    return images[:limit], labels[:limit]
+    images, labels = images[:limit], labels[:limit]
+    return _cut(images, levels, model.metadata.get("input_levels")), labels
+
+
+def _cut(images: Any, levels: str | None, trained: Any) -> Any:
+    """Return the images as binary planes if asked for, or if the network was trained on them."""
+    from whetsim import datasets
+
+    if levels is not None:
+        if not re.fullmatch(r"-?[0-9]{1,9}(,-?[0-9]{1,9})*", levels.replace(" ", "")):
+            raise SampleError(
+                f"levels: need whole numbers with commas between (got {levels!r}; for example "
+                "64,128)."
+            )
+        return datasets.threshold_planes(images, [int(n) for n in levels.split(",")])
+    whole = isinstance(trained, (list, tuple)) and all(type(n) is int for n in trained)
+    if trained and whole and images.ndim == 3:  # otherwise they are planes already
+        return datasets.threshold_planes(images, trained)
+    return images
 
 
 def _options(given: list[str] | None, backend: str) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from whetsim.model import Model
 from whetsim.model_comparison import ModelComparison
 from whetsim.network import SpikingNetwork
 from whetsim.recording import Recording
+from whetsim.report.diary_file import DiaryEntry, DiaryFile
 
 __all__ = [
     "agreement_facts",
+    "diary_facts",
     "margin_facts",
     "model_comparison_facts",
     "model_facts",
@@ -193,4 +195,38 @@ def margin_facts(result: Margins) -> dict[str, Any]:
         "samples": result.n_samples,
         "smallest": {n: m if math.isfinite(m) else None for n, m in result.smallest.items()},
         "histogram": {n: h.tolist() for n, h in result.histogram.items()},
+    }
+
+
+def diary_facts(diary: DiaryFile) -> dict[str, Any]:
+    """Return what a diary of a training says; None stands for a number that was not finite."""
+    best = diary.best
+    return {
+        "file": diary.name,
+        "layers": dict(zip(diary.layers, diary.units, strict=True)),
+        "score_name": diary.score_name,
+        "samples": diary.n_samples,
+        "margin_quantiles": list(diary.margin_quantiles),
+        "truncated": diary.truncated,
+        "entries": [_diary_entry_facts(entry) for entry in diary.entries],
+        "best": None
+        if best is None
+        else {"epoch": best.epoch, "score": best.validation.spiking, "logs": dict(best.logs)},
+    }
+
+
+def _diary_entry_facts(entry: DiaryEntry) -> dict[str, Any]:
+    return {
+        "epoch": entry.epoch,
+        "kind": entry.kind,
+        "sharpness": dict(entry.sharpness),
+        "straight_through": entry.straight_through,
+        "logs": dict(entry.logs),
+        "validation": dict(vars(entry.validation)),
+        "train": None if entry.train is None else dict(vars(entry.train)),
+        "spikes_per_sample": dict(entry.spikes_per_sample),
+        "never": dict(entry.never),
+        "always": dict(entry.always),
+        "margins": {name: list(values) for name, values in entry.margins.items()},
+        "seconds": entry.seconds,
     }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +15,7 @@ from whetsim.margin import Margins
 __all__ = [
     "agreement_table",
     "backend_table",
+    "diary_table",
     "layer_table",
     "margin_table",
     "model_lines",
@@ -217,3 +219,56 @@ def backend_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             ", ".join(row["schedules"]),
         )
     return table
+
+
+def diary_table(facts: Mapping[str, Any]) -> RenderableType:
+    """Show the entries of a training's diary, and its best fully sharp epoch."""
+    name = facts["score_name"]
+    is_part = all(
+        value is None or 0 <= value <= 1
+        for entry in facts["entries"]
+        for scores in (entry["validation"], entry["train"] or {})
+        for value in scores.values()
+    )
+    show = _percent if is_part else _number
+    has_train = any(entry["train"] is not None for entry in facts["entries"])
+    layers = list(facts["layers"])
+    table = _table(
+        escape(f"{facts['file']}: validation {name} of {facts['samples']:,} samples"),
+        "#epoch",
+        "#sharpness",
+        "#as it is",
+        "#as spiking",
+        *(["#train", "#as spiking"] if has_train else []),
+        "#spikes / sample",
+        "#dead outputs",
+    )
+    best = facts["best"]
+    for entry in facts["entries"]:
+        sharpness = entry["sharpness"].values()
+        low, high = min(sharpness), max(sharpness)
+        train = entry["train"] or {"as_is": None, "spiking": None}
+        scores = [*entry["validation"].values(), *(train.values() if has_train else ())]
+        is_best = best is not None and entry["kind"] == "epoch" and entry["epoch"] == best["epoch"]
+        table.add_row(
+            f"{entry['epoch']:.2f}".removesuffix(".00"),
+            f"{low:.2f}" if low == high else f"{low:.2f}..{high:.2f}",
+            *map(show, scores),
+            f"{sum(entry['spikes_per_sample'].values()):,.1f}",
+            f"{entry['never'][layers[-1]] + entry['always'][layers[-1]]:,}",
+            style="bold" if is_best else "",
+        )
+    lines = [_best_line(name, best, show)]
+    if facts["truncated"]:
+        lines.append("The last line of the file was cut off and is left out.")
+    return Group(table, *map(Text, lines))
+
+
+def _best_line(name: str, best: Mapping[str, Any] | None, show: Callable[[float], str]) -> str:
+    if best is None:
+        return "best fully sharp epoch: none; no epoch ended with every layer an exact step"
+    return f"best fully sharp epoch: {best['epoch']:g}, validation {name} {show(best['score'])}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

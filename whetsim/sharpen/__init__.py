@@ -12,6 +12,12 @@ require_keras()  # before the imports below, which need it
 from whetsim.sharpen.adaptive_sharpener import AdaptiveSharpener  # noqa: E402
 from whetsim.sharpen.checkpoint import Checkpoint  # noqa: E402
 from whetsim.sharpen.checks import TrainingError  # noqa: E402
+from whetsim.sharpen.dead_units import (  # noqa: E402
+    DeadUnits,
+    DeadUnitWarning,
+    find_dead_units,
+)
+from whetsim.sharpen.diary import Diary  # noqa: E402
 from whetsim.sharpen.export import export, to_model  # noqa: E402
 from whetsim.sharpen.keep_best import KeepBestSharp  # noqa: E402
 from whetsim.sharpen.keys import generate_key, smallest_distance  # noqa: E402
@@ -21,6 +27,7 @@ from whetsim.sharpen.layers import (  # noqa: E402
     SpikingBReLU,
     SpikingSigmoid,
 )
+from whetsim.sharpen.observe import Observation, observe  # noqa: E402
 from whetsim.sharpen.schedule import scheduled_sharpness  # noqa: E402
 from whetsim.sharpen.sharpeners import ScheduledSharpener, Sharpener, SimpleSharpener  # noqa: E402
 from whetsim.sharpen.state import is_fully_sharp, set_sharpness, spiking_layers  # noqa: E402
@@ -29,7 +36,11 @@ from whetsim.sharpen.step_sharpener import StepSharpener  # noqa: E402
 __all__ = [
     "AdaptiveSharpener",
     "Checkpoint",
+    "DeadUnitWarning",
+    "DeadUnits",
+    "Diary",
     "KeepBestSharp",
+    "Observation",
     "ScheduledSharpener",
     "Sharpener",
     "SimpleSharpener",
@@ -41,7 +52,9 @@ __all__ = [
     "TrainingError",
     "export",
     "generate_key",
+    "find_dead_units",
     "is_fully_sharp",
+    "observe",
     "scheduled_sharpness",
     "set_sharpness",
     "smallest_distance",

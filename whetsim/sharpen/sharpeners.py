@@ -26,8 +26,8 @@ class Sharpener(keras.callbacks.Callback):  # type: ignore[misc]
     bottom_up : bool
         One layer after the other, from the input up. Otherwise all at once.
     straight_through : bool
-        Fine-tune with straight-through gradients once all layers are sharp. Otherwise only the
-        layers above the last step go on learning.
+        Pass straight-through gradients through each layer from the moment it is a step.
+        Otherwise, as the method was published, nothing below a step goes on learning.
     """
 
     def __init__(self, bottom_up: bool, straight_through: bool) -> None:
@@ -167,8 +167,8 @@ class ScheduledSharpener(Sharpener):
     bottom_up : bool
         One layer after the other, from the input up. Otherwise all at once.
     straight_through : bool
-        Fine-tune with straight-through gradients once all layers are sharp. Otherwise only the
-        layers above the last step go on learning.
+        Pass straight-through gradients through each layer from the moment it is a step.
+        Otherwise, as the method was published, nothing below a step goes on learning.
     schedule : mapping of str to (float, float), optional
         Start and stop of each layer by its name, in place of start, stop, intermission and
         bottom_up.

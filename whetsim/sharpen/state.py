@@ -63,7 +63,7 @@ def sync(model: keras.Model) -> None:
 def apply_sharpness(
     layers: Sequence[SpikingActivation], values: Sequence[float], straight_through: bool
 ) -> None:
-    """Give each layer its sharpness, and straight-through gradients once all are steps.
+    """Give each layer its sharpness, and straight-through gradients once it is a step.
 
     Parameters
     ----------
@@ -77,9 +77,8 @@ def apply_sharpness(
     for layer, value in zip(layers, values, strict=True):
         if value != layer.sharpness:
             layer.sharpness = value
-    # Only when all are sharp: layers below a soft one still get exact gradients from it.
-    passes = straight_through and all(layer.is_sharp for layer in layers)
-    for layer in layers:
+        # At once, not when all are sharp: what lies below a step would not learn until then.
+        passes = straight_through and layer.is_sharp
         if passes != layer.straight_through:
             layer.straight_through = passes
 

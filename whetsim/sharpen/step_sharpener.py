@@ -29,7 +29,7 @@ class StepSharpener:
     bottom_up : bool
         One layer after the other, from the input up. Otherwise all at once.
     straight_through : bool
-        Train on with straight-through gradients once all layers are sharp.
+        Pass straight-through gradients through each layer from the moment it is a step.
 
     Raises
     ------

@@ -1,0 +1,151 @@
+"""Units that always give the same answer, and a warning of them where they do harm."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import keras
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from whetsim.sharpen.checks import TrainingError
+from whetsim.sharpen.observe import LayerActivity, observe
+
+
+class DeadUnitWarning(UserWarning):
+    """Outputs of a trained network never fire, or always do."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class DeadUnits:
+    """The units of one layer that give the same answer to every sample of a probe.
+
+    Parameters
+    ----------
+    n_units, n_samples : int
+        Units of the layer, samples of the probe.
+    never, always : int array, read-only
+        Indices, in the layer's flattened output, of the units that never and always fire.
+    """
+
+    n_units: int
+    n_samples: int
+    never: NDArray[np.intp]
+    always: NDArray[np.intp]
+
+    @property
+    def n_never(self) -> int:
+        """How many units never fire."""
+        return len(self.never)
+
+    @property
+    def n_always(self) -> int:
+        """How many units always fire."""
+        return len(self.always)
+
+
+def find_dead_units(model: keras.Model, x: ArrayLike) -> dict[str, DeadUnits]:
+    """Find the units that never or always fire when the network is fully sharp.
+
+    Parameters
+    ----------
+    model : keras.Model
+        See `observe`; it is left as it is.
+    x : array_like, shape (n_samples, ...)
+        Samples of every kind, as the model is trained on: a unit is only dead for these.
+
+    Returns
+    -------
+    dict of str to DeadUnits
+        By name of the layer, in the order of `spiking_layers`.
+
+    Raises
+    ------
+    TrainingError
+        See `observe`.
+
+    Examples
+    --------
+    >>> find_dead_units(model, x_train[:1000])["output"].n_never  # doctest: +SKIP
+    3
+    """
+    return dead_units(observe(model, x, sharp=True).layers)
+
+
+def dead_units(layers: Mapping[str, LayerActivity]) -> dict[str, DeadUnits]:
+    """Return the dead units of layers that were observed."""
+    result = {}
+    for name, layer in layers.items():
+        never, always = layer.never, layer.always
+        never.flags.writeable = always.flags.writeable = False
+        result[name] = DeadUnits(layer.n_units, layer.n_samples, never, always)
+    return result
+
+
+def warn_of_dead_outputs(
+    dead: Mapping[str, DeadUnits], targets: ArrayLike | None = None, stacklevel: int = 2
+) -> None:
+    """Warn if units of the last layer are dead; elsewhere they cost nothing but their place.
+
+    Parameters
+    ----------
+    dead : mapping of str to DeadUnits
+        What `find_dead_units` returned.
+    targets : array_like, shape (n_samples, n_units) or the like, optional
+        What the outputs should be, where they are a picture and not a key: a pixel that is always
+        to be dark is not dead.
+    stacklevel : int
+        As for `warnings.warn`.
+
+    Raises
+    ------
+    TrainingError
+        If there is no layer, or the targets have another number of units.
+
+    Warns
+    -----
+    DeadUnitWarning
+        Once, with the number of dead outputs, and of dead units elsewhere.
+    """
+    if not dead:
+        raise TrainingError(
+            "warn_of_dead_outputs: no layer given. Pass what find_dead_units found."
+        )
+    *others, (last, outputs) = dead.items()
+    n_never, n_always = outputs.n_never, outputs.n_always
+    if targets is not None:
+        wanted = _wanted(targets, last, outputs.n_units)
+        n_never = int(wanted[:, outputs.never].any(axis=0).sum())
+        n_always = int((~wanted[:, outputs.always]).any(axis=0).sum())
+    if not n_never and not n_always:
+        return
+    elsewhere = [_counts(name, d.n_never, d.n_always, d) for name, d in others]
+    detail = f" In other layers: {'; '.join(elsewhere)}." if elsewhere else ""
+    warnings.warn(
+        f"layer {_counts(last, n_never, n_always, outputs)}; these outputs give the same "
+        f"answer to all {outputs.n_samples:,} samples and help no class.{detail} Lower the "
+        "learning rate while sharpening, start sharpening later, put BatchNormalization with beta "
+        "0.5 before the step, or take a wider key.",
+        DeadUnitWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def _wanted(targets: ArrayLike, name: str, n_units: int) -> NDArray[np.bool_]:
+    wanted = np.asarray(targets)
+    wanted = wanted.reshape(len(wanted), -1) if wanted.ndim and len(wanted) else np.empty((0, 0))
+    if wanted.shape[1] != n_units:
+        raise TrainingError(
+            f"warn_of_dead_outputs: the targets do not fit layer '{name}' "
+            f"(got {wanted.shape[1]} units; need {n_units})."
+        )
+    result: NDArray[Any] = wanted >= 0.5
+    return result
+
+
+def _counts(name: str, n_never: int, n_always: int, units: DeadUnits) -> str:
+    return f"'{name}': {n_never:,} never fire and {n_always:,} always fire, of {units.n_units:,}"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 
 import whetsim
+from whetsim.layers import Flatten
+from whetsim.model import INPUT
 from whetsim.testing.networks import dense_model, random_samples
 
 ROOT = Path(__file__).parents[1]
@@ -100,6 +103,35 @@ def test_run_on_npz_and_other_encodings(dense: tuple[str, str]) -> None:
 
 
 @pytest.mark.simulator
+def test_grey_images_are_cut_into_the_planes_that_the_network_was_trained_on(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(3)
+    plain = dense_model(rng, high=1)
+    (n_inputs,) = plain.input.shape
+    spec = replace(plain.input, shape=(n_inputs // 2, 1, 2))
+    flat = Flatten(name="flat", inputs=(INPUT,))
+    first, *others = plain.layers
+    layers = (flat, replace(first, inputs=("flat",)), *others)
+    model = replace(plain, input=spec, layers=layers, metadata={"input_levels": [64, 128]})
+    net, data = str(tmp_path / "net.safetensors"), str(tmp_path / "data.npz")
+    whetsim.save(model, net)
+    grey = rng.integers(0, 256, (9, n_inputs // 2, 1), dtype=np.uint8)
+    np.savez(data, x=grey, y=np.zeros(9, dtype=int))
+
+    def spikes(*options: str) -> Any:
+        return as_json("run", net, "--data", data, *options)["spikes_per_sample"]["input"]
+
+    both = (grey >= 64).sum() + (grey >= 128).sum()
+    assert spikes() == pytest.approx(both / 9)
+    assert spikes("--levels", "10, 250") == pytest.approx(
+        ((grey >= 10).sum() + (grey >= 250).sum()) / 9
+    )
+    result = whetsim_command("run", net, "--data", data, "--levels", "many")
+    assert result.returncode == 2
+    assert "levels: need whole numbers with commas between (got 'many'" in result.stderr
+
+
 def test_compare_agrees_and_exits_with_0(dense: tuple[str, str]) -> None:
     net, data = dense
     facts = as_json("compare", net, "--data", data, "--backends", "exact,nest")

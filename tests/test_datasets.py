@@ -107,3 +107,26 @@ def test_npz_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "b.npy").rename(path)
     with pytest.raises(SampleError, match="holds one array"):
         datasets.load(str(path))
+
+
+def test_threshold_planes_are_the_comparisons() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    planes = datasets.threshold_planes(images[..., None], levels=(0, 128, 255))
+    assert planes.shape == (5, 4, 3, 3)
+    assert planes.dtype == np.uint8
+    for number, level in enumerate((0, 128, 255)):
+        np.testing.assert_array_equal(planes[..., number], images >= level)
+
+
+@pytest.mark.parametrize(
+    ("images", "levels", "text"),
+    [
+        (np.zeros((2, 4)), (1,), r"images are not grey \(got shape \(2, 4\), float64"),
+        (np.zeros((2, 4, 4, 3), np.uint8), (1,), r"got shape \(2, 4, 4, 3\)"),
+        (np.zeros((2, 4, 4), np.uint8), (), r"levels are \(\); need one whole number"),
+        (np.zeros((2, 4, 4), np.uint8), (0.5,), "need one whole number"),
+    ],
+)
+def test_other_planes_are_refused(images: np.ndarray, levels: tuple[float, ...], text: str) -> None:
+    with pytest.raises(SampleError, match=text):
+        datasets.threshold_planes(images, levels)

@@ -8,13 +8,13 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from whetsim.errors import (
     BackendNotInstalledError,
@@ -24,7 +24,7 @@ from whetsim.errors import (
     install_line,
 )
 
-__all__ = ["NAMES", "load", "load_npz"]
+__all__ = ["NAMES", "load", "load_npz", "threshold_planes"]
 
 Split = Literal["train", "test"]
 NAMES = ("digits", "mnist", "fashion-mnist")
@@ -119,6 +119,47 @@ def load(
         f"no data set named {name!r}; there are: {', '.join(NAMES)}, or the path of an .npz file "
         f"with x and y.{did_you_mean(name, NAMES)}"
     )
+
+
+def threshold_planes(images: ArrayLike, levels: Sequence[int]) -> NDArray[np.uint8]:
+    """Return images as binary planes, one for each level: 1 where the pixel is >= the level.
+
+    For networks that read nothing but spikes: one level is one spike per bright pixel, several
+    levels keep some of the grey.
+
+    Parameters
+    ----------
+    images : array of int, shape (n_samples, rows, columns) or (n_samples, rows, columns, 1)
+    levels : sequence of int
+        At least one.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n_samples, rows, columns, n_levels)
+
+    Raises
+    ------
+    SampleError
+        If the images have another shape or kind, or there is no level.
+
+    Examples
+    --------
+    >>> threshold_planes([[[0, 100, 200]]], levels=(50, 150)).tolist()
+    [[[[0, 0], [1, 0], [1, 1]]]]
+    """
+    grey = np.asarray(images)
+    if grey.ndim == 4 and grey.shape[3] == 1:
+        grey = grey[..., 0]
+    if grey.ndim != 3 or grey.dtype.kind not in "ui":
+        raise SampleError(
+            f"threshold_planes: images are not grey (got shape {grey.shape}, {grey.dtype}; need "
+            "whole numbers, (n_samples, rows, columns))."
+        )
+    if not len(levels) or any(int(level) != level for level in levels):
+        raise SampleError(
+            f"threshold_planes: levels are {tuple(levels)!r}; need one whole number or more."
+        )
+    return np.stack([grey >= int(level) for level in levels], axis=-1).astype(np.uint8)
 
 
 def load_npz(path: str | os.PathLike[str]) -> tuple[NDArray[Any], NDArray[np.int64]]:

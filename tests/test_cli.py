@@ -127,9 +127,10 @@ def test_grey_images_are_cut_into_the_planes_that_the_network_was_trained_on(
     assert spikes("--levels", "10, 250") == pytest.approx(
         ((grey >= 10).sum() + (grey >= 250).sum()) / 9
     )
-    result = whetsim_command("run", net, "--data", data, "--levels", "many")
-    assert result.returncode == 2
-    assert "levels: need whole numbers with commas between (got 'many'" in result.stderr
+    for wrong in ("many", "6 4", "1,,2"):
+        result = whetsim_command("run", net, "--data", data, "--levels", wrong)
+        assert result.returncode == 2
+        assert f"levels: need whole numbers with commas between (got '{wrong}'" in result.stderr
 
 
 def test_compare_agrees_and_exits_with_0(dense: tuple[str, str]) -> None:

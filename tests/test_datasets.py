@@ -125,6 +125,9 @@ def test_threshold_planes_are_the_comparisons() -> None:
         (np.zeros((2, 4, 4, 3), np.uint8), (1,), r"got shape \(2, 4, 4, 3\)"),
         (np.zeros((2, 4, 4), np.uint8), (), r"levels are \(\); need one whole number"),
         (np.zeros((2, 4, 4), np.uint8), (0.5,), "need one whole number"),
+        (np.zeros((2, 4, 4), np.uint8), "12", "levels are '12'; need one whole number"),
+        (np.zeros((2, 4, 4), np.uint8), None, "need one whole number"),
+        (np.zeros((2, 4, 4), np.uint8), ((1, 2),), "need one whole number"),
     ],
 )
 def test_other_planes_are_refused(images: np.ndarray, levels: tuple[float, ...], text: str) -> None:

@@ -323,14 +323,13 @@ def _cut(images: Any, levels: str | None, trained: Any) -> Any:
     from whetsim import datasets
 
     if levels is not None:
-        if not re.fullmatch(r"-?[0-9]{1,9}(,-?[0-9]{1,9})*", levels.replace(" ", "")):
+        if not re.fullmatch(r" *-?[0-9]{1,9} *(, *-?[0-9]{1,9} *)*", levels):
             raise SampleError(
                 f"levels: need whole numbers with commas between (got {levels!r}; for example "
                 "64,128)."
             )
         return datasets.threshold_planes(images, [int(n) for n in levels.split(",")])
-    whole = isinstance(trained, (list, tuple)) and all(type(n) is int for n in trained)
-    if trained and whole and images.ndim == 3:  # otherwise they are planes already
+    if trained and images.ndim == 3:  # otherwise they are planes already
         return datasets.threshold_planes(images, trained)
     return images
 

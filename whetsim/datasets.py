@@ -155,11 +155,13 @@ def threshold_planes(images: ArrayLike, levels: Sequence[int]) -> NDArray[np.uin
             f"threshold_planes: images are not grey (got shape {grey.shape}, {grey.dtype}; need "
             "whole numbers, (n_samples, rows, columns))."
         )
-    if not len(levels) or any(int(level) != level for level in levels):
+    numbers = np.atleast_1d(np.asarray(levels, dtype=object))
+    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in numbers)
+    if numbers.ndim != 1 or not numbers.size or not whole:
         raise SampleError(
-            f"threshold_planes: levels are {tuple(levels)!r}; need one whole number or more."
+            f"threshold_planes: levels are {levels!r}; need one whole number or more."
         )
-    return np.stack([grey >= int(level) for level in levels], axis=-1).astype(np.uint8)
+    return np.stack([grey >= int(n) for n in numbers], axis=-1).astype(np.uint8)
 
 
 def load_npz(path: str | os.PathLike[str]) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -75,16 +75,23 @@ SHARPENERS = {
 
 
 def train(
-    folder: Path, kind: str, *others: Any, seed: int = 1, epochs: int = EPOCHS
+    folder: Path,
+    kind: str,
+    *others: Any,
+    seed: int = 1,
+    epochs: int = EPOCHS,
+    run: dict[str, Any] | None = None,
+    n_samples: int = 96,
 ) -> keras.Model:
     keras.utils.set_random_seed(seed)
     model = build()
     sharpener = SHARPENERS[kind]()
     best = sharpen.KeepBestSharp("loss", mode="min", path=folder / "best.weights.h5")
-    saver = sharpen.Checkpoint(folder, sharpener, best)
+    saver = sharpen.Checkpoint(folder, sharpener, best, run=run)
     x, y = data()
     callbacks = [sharpener, best, *others, saver]
-    model.fit(x, y, epochs=epochs, batch_size=16, verbose=0, callbacks=callbacks)
+    fit = {"epochs": epochs, "batch_size": 16, "verbose": 0, "callbacks": callbacks}
+    model.fit(x[:n_samples], y[:n_samples], **fit)
     return model
 
 
@@ -110,13 +117,43 @@ def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     again = train(tmp_path, "scheduled", seed=5)
     for one, other in zip(first.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert len(list(tmp_path.glob("epoch_*"))) == 1
+    assert len(list(tmp_path.glob("checkpoint_epoch_*"))) == 1
 
 
 def test_a_later_fit_begins_where_it_wants(tmp_path: Path) -> None:
     model = train(tmp_path, "scheduled")
     x, y = data()
     assert model.fit(x, y, epochs=2, verbose=0).epoch == [0, 1]
+
+
+def test_an_interrupted_training_leaves_no_trace_in_the_model(tmp_path: Path) -> None:
+    model, (x, y) = build(), data()
+
+    def fit(epoch: int) -> None:
+        sharpener = sharpen.ScheduledSharpener(0.2, 0.8)
+        callbacks = [sharpener, Interrupt(epoch), sharpen.Checkpoint(tmp_path, sharpener)]
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(x, y, epochs=6, batch_size=16, verbose=0, callbacks=callbacks)
+
+    fit(2)  # leaves a checkpoint of two epochs
+    fit(3)  # goes on behind it, and is interrupted again
+    assert model.fit(x, y, epochs=1, verbose=0).epoch == [0]
+
+
+def test_only_its_own_files_are_removed(tmp_path: Path) -> None:
+    other = tmp_path / "epoch_1.weights.h5"
+    other.write_bytes(b"not ours")
+    train(tmp_path, "scheduled", epochs=3)
+    assert other.read_bytes() == b"not ours"
+    assert [p.name for p in tmp_path.glob("checkpoint_epoch_*")] == [
+        "checkpoint_epoch_3.weights.h5"
+    ]
+
+
+def test_a_missing_file_of_best_weights_is_named_before_training(tmp_path: Path) -> None:
+    train(tmp_path, "simple")
+    (tmp_path / "best.weights.h5").unlink()
+    refusal(tmp_path, "KeepBestSharp: the best weights are missing", kind="simple")
 
 
 def refusal(folder: Path, text: str, **options: Any) -> None:
@@ -134,7 +171,12 @@ def test_what_does_not_belong_to_the_training_is_refused(tmp_path: Path) -> None
         kind="simple",
         epochs=2,
     )
+    refusal(tmp_path, r"with 6 batches an epoch \(got 3\)", epochs=2, n_samples=48)
+    refusal(tmp_path, r"another training: seed is None \(got 7\)", epochs=2, run={"seed": 7})
     manifest = json.loads((tmp_path / "checkpoint.json").read_text())
+    manifest["parts"][0]["state"]["settings"]["stop"] = 0.5
+    (tmp_path / "checkpoint.json").write_text(json.dumps(manifest))
+    refusal(tmp_path, r"another schedule: stop is 0.5 \(got 0.8\)", epochs=2)
     manifest["model"][0][1][0] += 1
     (tmp_path / "checkpoint.json").write_text(json.dumps(manifest))
     refusal(tmp_path, "is one of another model. Take another folder", epochs=2)
@@ -144,6 +186,11 @@ def test_what_does_not_belong_to_the_training_is_refused(tmp_path: Path) -> None
     ("change", "text"),
     [
         (lambda m: m.pop("epoch"), "no 'epoch'"),
+        (lambda m: m.update(epoch=-2), "epoch -2"),
+        (lambda m: m.update(epoch=2), "epoch 2"),
+        (lambda m: m.update(parts=[3]), "not subscriptable"),
+        (lambda m: m["random"].pop("numpy"), "random: 'numpy'"),
+        (lambda m: m["random"].update(python=[3, [1], None]), "random: "),
         (lambda m: m.update(weights="../other.weights.h5"), "weights outside of the folder"),
         (lambda m: m.update(weights="missing.weights.h5"), "No such file"),
         (lambda m: m.update(whetsim_checkpoint=7), "version 7, need 1"),
@@ -167,7 +214,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(content: str, tmp_path: Path) -
 
 def test_truncated_weights_are_refused(tmp_path: Path) -> None:
     train(tmp_path, "scheduled", epochs=1)
-    (weights,) = tmp_path.glob("epoch_*")
+    (weights,) = tmp_path.glob("checkpoint_epoch_*")
     weights.write_bytes(weights.read_bytes()[:1000])
     refusal(tmp_path, "has another checksum", epochs=1)
 

@@ -80,6 +80,19 @@ def test_a_tie_fires_and_the_number_below_does_not() -> None:
         assert numpy_of(layer(x)).tolist() == [0.0, 1.0]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("sharpness", [0.5, 0.99999, 0.9999999, 1.0])
+@pytest.mark.parametrize("kind", ["SpikingBReLU", "SpikingSigmoid"])
+def test_a_tie_is_a_number_in_half_precision(kind: str, sharpness: float, dtype: str) -> None:
+    layer = getattr(sharpen, kind)(sharpness, dtype=dtype)
+    x = keras.ops.cast(np.array([layer.threshold, -1.0, 2.0], dtype=np.float32), dtype)
+    values = numpy_of(keras.ops.cast(layer(x), "float32"))
+    assert np.isfinite(values).all()
+    assert values[0] == (1.0 if layer.is_sharp else 0.5)
+    assert values[1] < 0.2
+    assert values[2] > 0.8
+
+
 def test_sharpness_is_set_on_a_compiled_model_and_saved(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((3,)), sharpen.SpikingBReLU(name="spikes")])
     x = np.array([[0.4, 0.5, 0.6]], dtype=np.float32)

@@ -149,6 +149,14 @@ def test_the_best_sharp_epoch_is_kept_and_no_soft_one() -> None:
     assert model.evaluate(*data, verbose=0)[1] == pytest.approx(best.best)
 
 
+def test_a_value_that_is_no_number_is_never_the_best() -> None:
+    model = tiny_model()
+    sharpen.set_sharpness(model, 1.0)
+    best = sharpen.KeepBestSharp("pretended", "min")
+    fit(model, Losses([float("nan"), 2.0, 3.0]), best, epochs=3)
+    assert (best.best, best.best_epoch) == (2.0, 1)
+
+
 def test_keeping_the_best_warns_if_no_epoch_was_sharp() -> None:
     with pytest.warns(UserWarning, match="no epoch ended fully sharp"):
         fit(tiny_model(), sharpen.KeepBestSharp(monitor="accuracy"), epochs=1)
@@ -222,6 +230,32 @@ def test_straight_through_starts_when_a_layer_is_sharp() -> None:
     assert notes.straight_through == [[True, False]] * 4 + [[True, True]] * 8
 
 
+def test_a_schedule_that_makes_a_layer_softer_again_warns() -> None:
+    model = tiny_model()
+    fit(model, sharpen.SimpleSharpener(0, 1), epochs=2)
+    with pytest.warns(UserWarning, match="layer 'spikes_1' was sharper already .sharpness 1, now"):
+        fit(model, sharpen.ScheduledSharpener(0.5, 1.0), epochs=2)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="Keras has no steps_per_execution with torch"
+)
+def test_several_batches_in_one_call_end_sharp() -> None:
+    for sharpener in (
+        sharpen.ScheduledSharpener(0.0, 1.0),
+        sharpen.SimpleSharpener(0, 3, per="batch"),
+        sharpen.AdaptiveSharpener(deadline=1.0),
+    ):
+        model = tiny_model()
+        model.compile(loss="sparse_categorical_crossentropy", steps_per_execution=4)
+        fit(model, sharpener, epochs=2)
+        assert sharpen.is_fully_sharp(model)
+
+
+def test_a_model_without_such_layers_is_not_sharp() -> None:
+    assert not sharpen.is_fully_sharp(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
+
+
 def test_a_training_that_ends_too_early_warns() -> None:
     text = "SimpleSharpener: training ended before layer 'spikes_2' was sharp .sharpness 0.5."
     with pytest.warns(UserWarning, match=text):
@@ -280,6 +314,22 @@ def test_adaptive_sharpening_meets_the_deadline_whatever_the_loss_does() -> None
         assert (np.diff(seen, axis=0) >= 0).all()
 
 
+@pytest.mark.parametrize("deadline", [0.4, 0.55, 0.75, 0.9, 1.0])
+@pytest.mark.parametrize("rate", [0.25, 0.5, 2.0])
+def test_adaptive_sharpening_is_in_time_with_any_rate(deadline: float, rate: float) -> None:
+    losses = [1.0, 1.0, 5.0, 4.0, 3.0, 2.0, 9.0, 8.0, 7.0]
+    seen = adaptive(losses, rate=rate, critical_rate=rate / 2, deadline=deadline)
+    assert (seen[int(np.ceil(deadline * len(losses))) - 1 :] == 1).all()
+
+
+def test_adaptive_sharpening_watches_negative_losses_too() -> None:
+    seen = adaptive([-1.0, -2.0, -4.0, -4.0, -4.1] + [-4.1] * 10, deadline=1.0)
+    assert not seen[:4].any()
+    assert seen[4, 0] == 0.5
+    falling = adaptive([-1.0, -1.0, -0.5, -0.6, -0.7, -0.7] + [-0.7] * 10, deadline=1.0)
+    np.testing.assert_allclose(falling[:7, 0], [0, 0, 0.5, 0.5, 0.5, 0.5, 1])
+
+
 def test_adaptive_sharpening_all_at_once() -> None:
     seen = adaptive([1.0] * 8, bottom_up=False)
     np.testing.assert_allclose(seen[:5], [[0, 0], [0, 0], [0.5, 0.5], [1, 1], [1, 1]], atol=1e-6)
@@ -313,6 +363,12 @@ def test_adaptive_sharpening_names_a_missing_or_bad_loss() -> None:
         (lambda s: s.AdaptiveSharpener(min_epochs=1.5), "min_epochs is not an integer"),
         (lambda s: s.AdaptiveSharpener(deadline=float("nan")), "deadline is not a number"),
         (lambda s: s.AdaptiveSharpener().restore({"best": 1}), "this is not a state of it"),
+        (lambda s: s.SimpleSharpener().restore({}), "this is not a state of it"),
+        (
+            lambda s: s.SimpleSharpener(3).restore(s.SimpleSharpener(2).state()),
+            r"another schedule: start is 2 \(got 3\)",
+        ),
+        (lambda s: s.ScheduledSharpener(schedule=[1]), r"schedule is no mapping \(got \[1\]; need"),
         (lambda s: s.StepSharpener(tiny_model(), start=5, stop=5), r"stop is too small \(got 5;"),
         (
             lambda s: s.StepSharpener(tiny_model(), start=0, stop=10, intermission=10),

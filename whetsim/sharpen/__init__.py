@@ -16,6 +16,7 @@ from whetsim.sharpen.dead_units import (  # noqa: E402
     DeadUnits,
     DeadUnitWarning,
     find_dead_units,
+    warn_of_dead_outputs,
 )
 from whetsim.sharpen.diary import Diary  # noqa: E402
 from whetsim.sharpen.export import export, to_model  # noqa: E402
@@ -27,7 +28,7 @@ from whetsim.sharpen.layers import (  # noqa: E402
     SpikingBReLU,
     SpikingSigmoid,
 )
-from whetsim.sharpen.observe import Observation, observe  # noqa: E402
+from whetsim.sharpen.observe import LayerActivity, Observation, observe  # noqa: E402
 from whetsim.sharpen.schedule import scheduled_sharpness  # noqa: E402
 from whetsim.sharpen.sharpeners import ScheduledSharpener, Sharpener, SimpleSharpener  # noqa: E402
 from whetsim.sharpen.state import is_fully_sharp, set_sharpness, spiking_layers  # noqa: E402
@@ -40,6 +41,7 @@ __all__ = [
     "DeadUnits",
     "Diary",
     "KeepBestSharp",
+    "LayerActivity",
     "Observation",
     "ScheduledSharpener",
     "Sharpener",
@@ -60,4 +62,5 @@ __all__ = [
     "smallest_distance",
     "spiking_layers",
     "to_model",
+    "warn_of_dead_outputs",
 ]

@@ -105,12 +105,13 @@ class AdaptiveSharpener(Sharpener):
         self._waited = 0  # epochs since then
         self._reference = math.inf  # loss when sharpening was taken up
         self._pace = 0.0  # multiple of the rates at which this epoch sharpens
+        self._is_last_chance = False  # the deadline is in this epoch, or over
 
     def state(self) -> dict[str, Any]:
         """Return what was seen of the loss, as JSON can hold it."""
         numbers = {"best": self._best, "reference": self._reference}
         seen = {name: None if math.isinf(value) else value for name, value in numbers.items()}
-        return {"phase": self._phase, "waited": self._waited, **seen}
+        return {**super().state(), "phase": self._phase, "waited": self._waited, **seen}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
@@ -125,6 +126,7 @@ class AdaptiveSharpener(Sharpener):
                 f"{where}: no such phase (got {state['phase']!r}; need '{WAITING}' or "
                 f"'{SHARPENING}')."
             )
+        super().restore(state)
         self._phase = state["phase"]
         self._waited = check_count(where, "waited", state["waited"], smallest=0)
         best, reference = state["best"], state["reference"]
@@ -138,10 +140,10 @@ class AdaptiveSharpener(Sharpener):
             self._begin()
         left = self.deadline * self.params["epochs"] - epoch
         needed = self._epochs_needed()
-        if needed and left <= needed:
-            self._pace = needed / left if left > 0 else math.inf
-        else:
-            self._pace = float(self._phase == SHARPENING)
+        self._is_last_chance = left <= 1
+        self._pace = float(self._phase == SHARPENING)
+        if needed > left - 1:  # too late to wait for one more epoch
+            self._pace = max(needed / left if left > 0 else math.inf, self._pace)
 
     def _epochs_needed(self) -> float:
         """Return how long it takes to sharpen what is left, at the usual rates."""
@@ -154,9 +156,12 @@ class AdaptiveSharpener(Sharpener):
 
     def _values(self, batch: int) -> Sequence[float]:
         values = [layer.sharpness for layer in self._layers]
-        time = self._pace / (self.params.get("steps") or 1)
+        steps, done = self.params.get("steps") or 1, self._batches_done(batch)
+        if self._is_last_chance and done >= steps:
+            return [1.0] * len(values)  # said by itself, so that rounding never leaves 0.99999
         if not self.params.get("steps") and batch > 0:
             return values  # length of the epoch unknown: all of it was done at its first batch
+        time = self._pace * min(done - batch, steps) / steps
         for index, value in enumerate(values):
             if time > 0 and value < 1.0:
                 values[index], left = self._advance(value, time)
@@ -176,10 +181,15 @@ class AdaptiveSharpener(Sharpener):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Look at the loss: wait, go on or go on waiting."""
         value = self._watched(logs or {})
-        if self._phase == SHARPENING and value > self._reference * (1.0 + self.increase):
+        if (
+            self._phase == SHARPENING
+            and value > self._reference + abs(self._reference) * self.increase
+        ):
             self._phase, self._best, self._waited = WAITING, value, 0
         elif self._phase == WAITING:
-            if value < self._best * (1.0 - self.decrease):
+            if self._best - value > abs(value if math.isinf(self._best) else self._best) * (
+                self.decrease
+            ):
                 self._best, self._waited = value, 0
             else:
                 self._waited += 1

@@ -45,18 +45,21 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
     *parts
         The sharpener, `KeepBestSharp`, and whatever else has `state()` and `restore(state)`; always
         in the same order.
+    run : mapping, optional
+        What else tells this training from others, as JSON can hold it: seed, data set. A
+        checkpoint with another one is refused.
 
     Raises
     ------
     TrainingError
-        If a part has no state; when training starts, if the checkpoint is damaged or belongs to
-        another model, other parts or another number of epochs.
+        If a part has no state or `run` is not for JSON; when training starts, if the checkpoint is
+        damaged or belongs to another model, other parts, another run or number of epochs.
 
     Notes
     -----
     Put it last in the list of callbacks: it saves what the others did at the end of the epoch.
     A new file replaces the old one only when it is complete, so that a crash loses one epoch at
-    most.
+    most. A training that is finished is not repeated: `fit` then only restores it.
 
     Examples
     --------
@@ -65,9 +68,17 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
     ... # doctest: +SKIP
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *parts: Part) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], *parts: Part, run: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__()
         self.folder = Path(folder)
+        try:
+            self._run = json.loads(json.dumps(dict(run or {}), allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise TrainingError(
+                f"Checkpoint: run cannot be written as JSON ({error}). Take numbers and texts."
+            ) from None
         for part in parts:
             if not callable(getattr(part, "state", None)) or not callable(
                 getattr(part, "restore", None)
@@ -84,18 +95,31 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Restore the checkpoint, if there is one."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self._manifest.exists():
-            self.model._initial_epoch = self._restore()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(
+                f"Checkpoint: {self.folder}: cannot be made ({error.strerror}). "
+                "Take another folder."
+            ) from None
+        # `fit` reads it behind this call, and nowhere else.
+        self.model._initial_epoch = self._restore() if self._manifest.exists() else None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Let a later `fit` begin where it wants to, even if this one is interrupted."""
+        self.model._initial_epoch = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Save."""
-        weights = self.folder / f"epoch_{epoch + 1}.weights.h5"
+        before = self._weights_before()
+        weights = self.folder / f"checkpoint_epoch_{epoch + 1}.weights.h5"
         self.model.save_weights(weights, overwrite=True)
         content = {
             "whetsim_checkpoint": _VERSION,
             "epoch": epoch + 1,
             "epochs": self.params["epochs"],
+            "steps": self.params.get("steps"),
+            "run": self._run,
             "model": _shapes(self.model),
             "weights": weights.name,
             "sha256": _digest(weights),
@@ -105,13 +129,18 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         fresh = self._manifest.with_suffix(".new")
         fresh.write_text(json.dumps(content), encoding="utf-8")
         os.replace(fresh, self._manifest)
-        for old in self.folder.glob("epoch_*.weights.h5"):
-            if old != weights:
-                old.unlink()
+        if before is not None and before != weights:
+            before.unlink(missing_ok=True)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Let a later `fit` begin where it wants to."""
         self.model._initial_epoch = None
+
+    def _weights_before(self) -> Path | None:
+        """Return the weights that this callback saved before; no other file is ever removed."""
+        if not self._manifest.exists():
+            return None
+        return self.folder / Path(json.loads(self._manifest.read_text(encoding="utf-8"))["weights"])
 
     def _restore(self) -> int:
         content = self._read()
@@ -123,13 +152,19 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         self.model.load_weights(weights)
         for part, saved in zip(self._parts, content["parts"], strict=True):
             part.restore(saved["state"])
-        _restore_random_state(content["random"])
+        try:
+            _restore_random_state(content["random"])
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            raise self._damaged(f"random: {error}") from error
         return int(content["epoch"])
 
-    def _read(self) -> dict[str, Any]:
-        damaged = (
-            f"{self._manifest}: the checkpoint is damaged (%s). Remove the folder to begin anew."
+    def _damaged(self, reason: object) -> TrainingError:
+        return TrainingError(
+            f"{self._manifest}: the checkpoint is damaged ({reason}). "
+            "Remove the folder to begin anew."
         )
+
+    def _read(self) -> dict[str, Any]:
         try:
             if self._manifest.stat().st_size > _LARGEST_MANIFEST:
                 raise ValueError("larger than any that is written")
@@ -141,11 +176,16 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
                 raise ValueError("weights outside of the folder")
             if _digest(self.folder / name) != content["sha256"]:
                 raise ValueError(f"{name} has another checksum")
-            for key in ("epoch", "epochs", "model", "parts", "random"):
+            for key in ("epochs", "steps", "run", "model", "random"):
                 content[key]
+            epoch = content["epoch"]
+            if type(epoch) is not int or not 0 < epoch <= content["epochs"]:
+                raise ValueError(f"epoch {epoch!r}")
+            if not all(isinstance(part["state"], dict) for part in content["parts"]):
+                raise ValueError("a part without a state")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise TrainingError(damaged % reason) from error
+            raise self._damaged(reason) from error
         return dict(content)
 
     def _check(self, content: Mapping[str, Any]) -> None:
@@ -158,11 +198,23 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
                 f"{where}: the checkpoint is one of a training over {content['epochs']} epochs "
                 f"(got {self.params['epochs']}), whose schedule differs. {anew}"
             )
-        kinds = [saved["kind"] for saved in content["parts"]]
-        wanted = [type(part).__name__ for part in self._parts]
-        if kinds != wanted:
+        if content["steps"] != self.params.get("steps"):
             raise TrainingError(
-                f"{where}: the checkpoint has other parts (got {', '.join(wanted) or 'none'}; "
+                f"{where}: the checkpoint is one of a training with {content['steps']} batches an "
+                f"epoch (got {self.params.get('steps')}), so with other data. {anew}"
+            )
+        for key in sorted({*content["run"], *self._run}):
+            saved, wanted = content["run"].get(key), self._run.get(key)
+            if saved != wanted:
+                raise TrainingError(
+                    f"{where}: the checkpoint is one of another training: {key} is {saved!r} "
+                    f"(got {wanted!r}). {anew}"
+                )
+        kinds = [str(saved.get("kind")) for saved in content["parts"]]
+        present = [type(part).__name__ for part in self._parts]
+        if kinds != present:
+            raise TrainingError(
+                f"{where}: the checkpoint has other parts (got {', '.join(present) or 'none'}; "
                 f"need {', '.join(kinds) or 'none'}). {anew}"
             )
 

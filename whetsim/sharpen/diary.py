@@ -54,7 +54,7 @@ class Diary(keras.callbacks.Callback):  # type: ignore[misc]
         is no diary is never overwritten.
     validation : tuple of array_like
         `(x, y)`: samples as the model is trained on, shape (n_samples, ...), and their labels or
-        target maps. Take a part of the training data, never the test data.
+        target maps. Take a part of the training data if anything is chosen by what the diary says.
     train : tuple of array_like, optional
         The same of the training data, to see overfitting; it costs as much again.
     n_samples : int

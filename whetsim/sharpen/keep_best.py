@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -72,7 +73,17 @@ class KeepBestSharp(keras.callbacks.Callback):  # type: ignore[misc]
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
+        if not {"best", "best_epoch"} <= set(state):
+            raise TrainingError(
+                f"KeepBestSharp: this is not a state of it (got {', '.join(sorted(state))}; need "
+                "best, best_epoch). Take one that state() returned."
+            )
         self.best, self.best_epoch = state["best"], state["best_epoch"]
+        if self.best is not None and (self.path is None or not self.path.is_file()):
+            raise TrainingError(
+                f"KeepBestSharp: the best weights are missing (no file '{self.path}'). "
+                "Put it back, or begin anew."
+            )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Forget an earlier training."""
@@ -91,6 +102,8 @@ class KeepBestSharp(keras.callbacks.Callback):  # type: ignore[misc]
                 "Pass validation data to fit, or monitor one of these."
             )
         value = float(logs[self.monitor])
+        if not math.isfinite(value):
+            return
         if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
             self.best, self.best_epoch = value, epoch
             if self.path is None:

@@ -29,8 +29,8 @@ def generate_key(
     n_classes : int
         Number of classes, at least 2.
     width : int
-        Number of outputs per pattern, at least log2(n_classes). Ten outputs per class make a
-        readout that survives several wrong spikes.
+        Number of outputs per pattern, at least log2(n_classes), better several times that. Ten
+        outputs per class make a readout that survives several wrong spikes.
     seed : int
         Seed of the key's own random generator; equal arguments give equal keys.
     overlapping : bool

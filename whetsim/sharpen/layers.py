@@ -139,17 +139,19 @@ class SpikingActivation(keras.layers.Layer):  # type: ignore[misc]
             Same shape, between 0 and 1; exactly 0 or 1 at sharpness 1.
         """
         x = ops.convert_to_tensor(inputs)
+        # In float32: in half precision a softness of 1e-5 would be 0, and a tie 0 / 0.
+        wide = ops.cast(x, "float32")
         sharpness = ops.convert_to_tensor(self._sharpness)
         straight_through = ops.convert_to_tensor(self._straight_through)
         is_step = sharpness >= 1.0
         # A step takes the shape of its straight-through gradient from sharpness 0.
-        softness = ops.cast(ops.where(is_step, 1.0, 1.0 - sharpness), x.dtype)
-        passes = ops.cast(ops.where(is_step, straight_through, 1.0), x.dtype)
-        soft, slope = self._soft(x, softness)
-        step = ops.cast(x >= self.threshold, x.dtype)
-        value = ops.where(is_step, step, soft)
+        softness = ops.where(is_step, 1.0, 1.0 - sharpness)
+        passes = ops.where(is_step, straight_through, 1.0)
+        soft, slope = self._soft(wide, softness)
+        step = ops.cast(wide >= self.threshold, "float32")
         gradient = ops.stop_gradient(slope * passes)
-        value = ops.stop_gradient(value) + gradient * (x - ops.stop_gradient(x))
+        value = ops.stop_gradient(ops.where(is_step, step, soft))
+        value = ops.cast(value + gradient * (wide - ops.stop_gradient(wide)), x.dtype)
         if training and self.margin_strength:
             lack = ops.relu(1.0 - ops.absolute(x - self.threshold) / self.margin_width)
             # In float32: the mean of many half-precision numbers would be rounded away.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -36,17 +37,43 @@ class Sharpener(keras.callbacks.Callback):  # type: ignore[misc]
         self.straight_through = bool(straight_through)
         self._layers: list[SpikingActivation] = []
         self._epoch = 0
+        self._is_first_batch = True
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the arguments, as JSON holds them."""
+        of_keras = ("params", "validation_data")
+        own = {k: v for k, v in vars(self).items() if k[0] != "_" and k not in of_keras}
+        return dict(json.loads(json.dumps(own)))
 
     def state(self) -> dict[str, Any]:
         """Return what a new sharpener needs to go on from here, as JSON can hold it."""
-        return {}
+        return {"settings": self._settings()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Go on from a state.
+
+        Raises
+        ------
+        TrainingError
+            If it is one of a sharpener with other arguments.
+        """
+        where, saved, own = type(self).__name__, state.get("settings"), self._settings()
+        if not isinstance(saved, Mapping):
+            raise TrainingError(
+                f"{where}: this is not a state of it (got {', '.join(sorted(state)) or 'nothing'}; "
+                "need settings). Take one that state() returned."
+            )
+        for name, value in own.items():
+            if saved.get(name) != value:
+                raise TrainingError(
+                    f"{where}: the state is one of another schedule: {name} is "
+                    f"{saved.get(name)!r} (got {value!r}). Take the same arguments, or begin anew."
+                )
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the layers to sharpen."""
         self._layers = find_layers(self.model, type(self).__name__)
+        self._is_first_batch = True
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Note the epoch."""
@@ -55,7 +82,27 @@ class Sharpener(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Set the sharpness that holds for this batch."""
         sync(self.model)
-        apply_sharpness(self._layers, self._values(batch), self.straight_through)
+        values = self._values(batch)
+        if self._is_first_batch:
+            self._is_first_batch = False
+            self._warn_of_softening(values)
+        apply_sharpness(self._layers, values, self.straight_through)
+
+    def _warn_of_softening(self, values: Sequence[float]) -> None:
+        for layer, value in zip(self._layers, values, strict=True):
+            if value < layer.sharpness - 1e-6:
+                warnings.warn(
+                    f"{type(self).__name__}: layer '{layer.name}' was sharper already (sharpness "
+                    f"{layer.sharpness:.3g}, now {value:.3g}): the schedule begins anew. To go on "
+                    "with a training, give fit initial_epoch or use Checkpoint.",
+                    stacklevel=2,
+                )
+                return
+
+    def _batches_done(self, batch: int) -> int:
+        """Return how many batches of this epoch are done when the next call ends."""
+        # Keras may run several batches in one call; all get the sharpness of the last.
+        return batch + int(getattr(self.model, "steps_per_execution", 1) or 1)
 
     @abstractmethod
     def _values(self, batch: int) -> Sequence[float]:
@@ -98,7 +145,7 @@ class SimpleSharpener(Sharpener):
     Warns
     -----
     UserWarning
-        If training ends before every layer is sharp.
+        If training ends before every layer is sharp, or begins with one that is sharper already.
 
     Notes
     -----
@@ -139,7 +186,8 @@ class SimpleSharpener(Sharpener):
     def _values(self, batch: int) -> Sequence[float]:
         done = self._epoch - self.start + 1
         if self.per == "batch":
-            done = (self._epoch - self.start) * int(self.params["steps"]) + batch + 1
+            steps = int(self.params["steps"])
+            done = (self._epoch - self.start) * steps + min(self._batches_done(batch), steps)
         n_layers = len(self._layers)
         if not self.bottom_up:
             return [min(max(done / self.steps, 0.0), 1.0)] * n_layers
@@ -210,6 +258,11 @@ class ScheduledSharpener(Sharpener):
         self.intermission = check_part(where, "intermission", intermission, _MEANING)
         self.schedule = None
         if schedule is not None:
+            if not isinstance(schedule, Mapping):
+                raise TrainingError(
+                    f"{where}: schedule is no mapping (got {schedule!r}; need "
+                    "{name: (start, stop), ...})."
+                )
             self.schedule = {
                 str(name): _check_times(f"{where}: layer '{name}'", *_pair(where, name, times))
                 for name, times in schedule.items()
@@ -249,7 +302,7 @@ class ScheduledSharpener(Sharpener):
     def _values(self, batch: int) -> Sequence[float]:
         steps = self.params.get("steps")
         # Counted to the end of the batch: the last batch of all is trained at progress 1.
-        part_of_epoch = min((batch + 1) / steps, 1.0) if steps else 1.0
+        part_of_epoch = min(self._batches_done(batch) / steps, 1.0) if steps else 1.0
         progress = (self._epoch + part_of_epoch) / self.params["epochs"]
         if self.schedule is not None:
             times = [self.schedule[str(layer.name)] for layer in self._layers]

@@ -84,8 +84,9 @@ def apply_sharpness(
 
 
 def is_fully_sharp(model: keras.Model) -> bool:
-    """Return whether every layer that can be sharpened is an exact step."""
-    return all(layer.is_sharp for layer in spiking_layers(model))
+    """Return whether every layer that can be sharpened is an exact step, and there is one."""
+    layers = spiking_layers(model)
+    return bool(layers) and all(layer.is_sharp for layer in layers)
 
 
 def set_sharpness(model: keras.Model, sharpness: float) -> None:

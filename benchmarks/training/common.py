@@ -1,53 +1,74 @@
-"""What the training scripts share: train a network softly and sharpened, measure, export.
+"""What the training scripts share: train sharpened, keep a diary, run the result with spikes.
 
 Test data only measure: no epoch and no seed is chosen by them, the weights are the last ones.
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import math
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whetsim import reference, sharpen
-from whetsim.layers import Step
+import whetsim
+from whetsim import sharpen
 from whetsim.model import Model
 
 import keras  # isort: skip  # after whetsim.sharpen, which finds a backend for it
 
 ROOT = Path(__file__).resolve().parents[2]
+NETWORKS = ROOT / "benchmarks" / "networks"
 
 METHOD = (
     "bounded ReLU with batch norm (beta from 0.5, gamma from 0.7) sharpened layer by layer from "
-    "the input up, then straight-through fine-tuning; Adam, cosine schedule"
+    "the input up, straight-through gradients from then on; Adam, cosine schedule"
 )
+CLASSES = "sparse_categorical_crossentropy"
 
-Augment = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
+Integers = NDArray[np.uint8]
+Augment = Callable[[Integers, NDArray[Any], np.random.Generator], tuple[Integers, NDArray[Any]]]
+"""Changes a batch of images and targets at random."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set in whole numbers, as a simulator sees it."""
+    """A data set in whole numbers, as a simulator sees it; samples are the first axis."""
 
     name: str
-    x_train: NDArray[np.uint8]
-    y_train: NDArray[np.int64]
-    x_test: NDArray[np.uint8]
-    y_test: NDArray[np.int64]
-    high: int
+    x_train: Integers
+    y_train: NDArray[Any]
+    x_test: Integers
+    y_test: NDArray[Any]
+    high: int = 255
     """Largest value of an input; the network is trained on values divided by it."""
+    levels: tuple[int, ...] = ()
+    """Grey levels at which images become binary planes; none for grey input."""
 
-    def to_float(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
+    @property
+    def input_range(self) -> tuple[int, int]:
+        """Smallest and largest value that the network reads."""
+        return (0, 1) if self.levels else (0, self.high)
+
+    @property
+    def input_scale(self) -> float:
+        """What one unit of an input is worth."""
+        return 1.0 / self.input_range[1]
+
+    def to_input(self, x: Integers) -> Integers:
+        """Return what the spiking network reads: images, or their binary planes."""
+        return whetsim.datasets.threshold_planes(x, self.levels) if self.levels else x
+
+    def to_float(self, x: Integers) -> NDArray[np.float32]:
         """Return what the network reads; the same product as in `whetsim.reference`."""
-        return x.astype(np.float32) * np.float32(1 / self.high)
+        return self.to_input(x).astype(np.float32) * np.float32(self.input_scale)
 
 
 @dataclass(frozen=True)
@@ -62,51 +83,132 @@ class Recipe:
     stop: float = 0.6
 
 
-class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Shuffled and augmented batches, the same for the same seed."""
+@dataclass(frozen=True)
+class Task:
+    """What a script trains."""
 
-    def __init__(self, data: Data, recipe: Recipe, augment: Augment) -> None:
+    name: str
+    """Of the network; names its file."""
+    script: str
+    """Of the calling script, for the metadata."""
+    build: Callable[[], keras.Model]
+    """Makes the untrained network, sharpness 0."""
+    data: Data
+    augment: Augment
+    method: str
+    """What the recipe's numbers do not say, for the metadata."""
+    loss: Any = CLASSES
+    score: Callable[[NDArray[Any], NDArray[Any]], float] | None = None
+    """From targets and outputs; accuracy of the classes by default."""
+    score_name: str = "accuracy"
+
+    def measure(self, targets: NDArray[Any], outputs: NDArray[Any]) -> float:
+        """Return the score of outputs: class scores, or spikes of the last layer."""
+        if self.score is not None:
+            return self.score(targets, outputs)
+        return float((outputs.argmax(axis=1) == targets).mean())
+
+
+def keep(
+    images: Integers, targets: NDArray[Any], rng: np.random.Generator
+) -> tuple[Integers, NDArray[Any]]:
+    """Augment nothing."""
+    return images, targets
+
+
+def shift(images: Integers, rng: np.random.Generator, largest: int) -> Integers:
+    """Move each image by up to some pixels along both axes; what enters is black.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (n, rows, columns, ...)
+    rng : numpy.random.Generator
+    largest : int
+        Largest shift in pixels.
+    """
+    n, height, width = images.shape[:3]
+    rest = ((0, 0),) * (images.ndim - 3)
+    padded = np.pad(images, ((0, 0), (largest, largest), (largest, largest), *rest))
+    row, column = rng.integers(0, 2 * largest + 1, size=(2, n))
+    rows, columns = row[:, None] + np.arange(height), column[:, None] + np.arange(width)
+    moved: Integers = padded[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return moved
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Shuffled and augmented batches; a batch depends on seed, epoch and number alone."""
+
+    def __init__(self, task: Task, recipe: Recipe) -> None:
         super().__init__()
-        self._data, self._recipe, self._augment = data, recipe, augment
-        self._rng = np.random.default_rng(recipe.seed)
-        self._order = self._rng.permutation(len(data.x_train))
+        self._task, self._recipe = task, recipe
+        self.begin(0)
+
+    def begin(self, epoch: int) -> None:
+        """Shuffle for an epoch."""
+        self._epoch = epoch
+        rng = np.random.default_rng((self._recipe.seed, epoch))
+        self._order = rng.permutation(len(self._task.data.x_train))
 
     def __len__(self) -> int:
-        return math.ceil(len(self._data.x_train) / self._recipe.batch_size)
+        return math.ceil(len(self._task.data.x_train) / self._recipe.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        size = self._recipe.batch_size
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        size, data = self._recipe.batch_size, self._task.data
         chosen = self._order[index * size : (index + 1) * size]
-        images = self._augment(self._data.x_train[chosen], self._rng)
-        return self._data.to_float(images), self._data.y_train[chosen]
-
-    def on_epoch_end(self) -> None:
-        self._order = self._rng.permutation(len(self._data.x_train))
+        rng = np.random.default_rng((self._recipe.seed, self._epoch, index))
+        x, y = self._task.augment(data.x_train[chosen], data.y_train[chosen], rng)
+        return data.to_float(x), y
 
 
 class Milestones(keras.callbacks.Callback):  # type: ignore[misc]
-    """Measure test accuracy when sharpening starts and when it has ended; print progress."""
+    """Begin each epoch's batches; measure the test score around sharpening; print progress."""
 
-    def __init__(self, data: Data, recipe: Recipe, sharpened: bool) -> None:
+    def __init__(self, task: Task, recipe: Recipe, batches: Batches, sharpened: bool) -> None:
         super().__init__()
-        self._data, self._recipe = data, recipe
-        self._moments = {"before": recipe.start, "after": recipe.stop} if sharpened else {}
+        self._task, self._recipe, self._batches = task, recipe, batches
+        self._sharpened = sharpened
         self._began = time.perf_counter()
-        self.accuracy: dict[str, float] = {}
+        self._seconds_before = 0.0
+        self.scores: dict[str, float] = {}
+
+    @property
+    def seconds(self) -> float:
+        """Time of the training so far, interruptions left out."""
+        return self._seconds_before + time.perf_counter() - self._began
+
+    def state(self) -> dict[str, Any]:
+        """Return what an interrupted training has measured."""
+        return {"scores": self.scores, "seconds": self.seconds}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.scores = dict(state["scores"])
+        self._began, self._seconds_before = time.perf_counter(), float(state["seconds"])
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._batches.begin(epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         done = (epoch + 1) / self._recipe.epochs
         sharpness = " ".join(f"{s.sharpness:.2f}" for s in sharpen.spiking_layers(self.model))
-        text = f"epoch {epoch + 1:3d}  train accuracy {(logs or {})['accuracy']:.4f}"
-        seconds = time.perf_counter() - self._began
-        print(f"{text}  sharpness {sharpness}  {seconds:.0f} s", flush=True)
-        for name, moment in self._moments.items():
-            if done >= moment and name not in self.accuracy:
-                self.accuracy[name] = test_accuracy(self.model, self._data)
-                print(f"test accuracy {name} sharpening: {self.accuracy[name]:.4f}", flush=True)
+        seen = "  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
+        text = f"epoch {epoch + 1:3d}  {seen}  sharpness {sharpness}"
+        print(f"{text}  {self.seconds:.0f} s", flush=True)
+        if not self._sharpened:
+            return
+        # Before: the last epoch without any sharpening. After: the first that ends fully sharp.
+        if done + 1 / self._recipe.epochs > self._recipe.start + 1e-9:
+            self._measure("before")
+        if sharpen.is_fully_sharp(self.model):
+            self._measure("after")
+
+    def _measure(self, name: str) -> None:
+        if name not in self.scores:
+            self.scores[name] = test_score(self.model, self._task)
+            print(f"test score {name} sharpening: {self.scores[name]:.4f}", flush=True)
 
 
-def batch_norm(number: int, momentum: float) -> keras.layers.Layer:
+def batch_norm(name: str | int, momentum: float) -> keras.layers.Layer:
     """Return a batch norm that starts with most pre-activations in 0..1.
 
     That is where the activation, and later the straight-through step, has a gradient.
@@ -115,130 +217,158 @@ def batch_norm(number: int, momentum: float) -> keras.layers.Layer:
         momentum=momentum,
         beta_initializer=keras.initializers.Constant(0.5),
         gamma_initializer=keras.initializers.Constant(0.7),
-        name=f"norm_{number}",
+        name=f"norm_{name}",
     )
 
 
-def test_accuracy(model: keras.Model, data: Data) -> float:
-    """Return the part of the test samples that a Keras model classifies correctly."""
-    scores = model.predict(data.to_float(data.x_test), batch_size=1000, verbose=0)
-    return float((scores.argmax(axis=1) == data.y_test).mean())
+def test_score(model: keras.Model, task: Task) -> float:
+    """Return the score of a Keras model on the test data."""
+    outputs = model.predict(task.data.to_float(task.data.x_test), batch_size=500, verbose=0)
+    return task.measure(task.data.y_test, np.asarray(outputs))
 
 
-def train_and_export(
-    build: Callable[[], keras.Model],
-    data: Data,
-    recipe: Recipe,
-    augment: Augment,
-    *,
-    path: Path,
-    script: str,
-    method: str,
-) -> Model:
-    """Train a network without and with sharpening, write the sharp one, print what was measured.
+def parse(
+    description: str | None, name: str | Collection[str], out: Path | None = None
+) -> argparse.Namespace:
+    """Return the options that all scripts have; torch is set to the number of threads asked for.
 
     Parameters
     ----------
-    build : callable
-        Makes the untrained network, sharpness 0.
-    data, recipe
-        What it learns from and how.
-    augment : callable
-        Changes a batch of integer images at random.
-    path : Path
-        File to write; its stem is the network's name.
-    script : str
-        Name of the calling script, for the metadata.
-    method : str
-        What the recipe's numbers do not say, for the metadata.
+    description : str
+        The script's docstring.
+    name : str or collection of str
+        Name of the network, or those of which the first argument takes one: the file is written
+        to benchmarks/networks.
+    out : Path, optional
+        Where to write instead.
+    """
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    if not isinstance(name, str):
+        parser.add_argument("network", choices=name)
+    parser.add_argument("--out", type=Path, default=out, help="file to write")
+    parser.add_argument("--epochs", type=int, help="for a quick look; the schedule is scaled")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, help="of torch; all cores by default")
+    parser.add_argument("--checkpoint", type=Path, help="folder to save to and to go on from")
+    parser.add_argument(
+        "--float", action="store_true", help="train once more without sharpening, to compare"
+    )
+    options = parser.parse_args()
+    if options.epochs is not None and options.epochs < 1:
+        parser.error(f"--epochs: need at least 1 (got {options.epochs})")
+    if options.out is None:
+        chosen = name if isinstance(name, str) else options.network.replace("-", "_")
+        options.out = NETWORKS / f"{chosen}.safetensors"
+    if options.threads is not None and keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_num_threads(options.threads)
+    return options
+
+
+def train_and_export(task: Task, recipe: Recipe, options: argparse.Namespace) -> Model:
+    """Train a network, write it and its diary, run it with spikes, print what was measured.
+
+    Parameters
+    ----------
+    task, recipe
+        What is trained and how.
+    options : argparse.Namespace
+        From `parse`.
 
     Returns
     -------
     Model
         What was written.
     """
-    print("float network: the same training, never sharpened")
-    soft, _ = _train(build, data, recipe, augment, sharpened=False)
-    float_accuracy = test_accuracy(soft, data)
-    print(f"sharpened network (float accuracy to compare with: {float_accuracy:.4f})")
-    began = time.perf_counter()
-    sharp, milestones = _train(build, data, recipe, augment, sharpened=True)
-    seconds = time.perf_counter() - began
-    scale, limits = 1 / data.high, (0, data.high)
-    model = sharpen.to_model(sharp, input_scale=scale, input_range=limits)
+    recipe = replace(recipe, epochs=options.epochs or recipe.epochs, seed=options.seed)
+    measured: dict[str, Any] = {}
+    if options.float:
+        print("float network: the same training, never sharpened")
+        soft, _ = _train(task, recipe, sharpened=False)
+        measured[f"float_{task.score_name}"] = test_score(soft, task)
+        print(measured)
+    out = Path(options.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    diary = out.with_suffix(".diary.jsonl")
+    sharp, milestones = _train(task, recipe, True, diary, options.checkpoint)
+    measured[f"{task.score_name}_before_sharpening"] = milestones.scores["before"]
+    measured[f"{task.score_name}_after_sharpening"] = milestones.scores["after"]
+    data = task.data
+    spec = {"input_scale": data.input_scale, "input_range": data.input_range}
+    network = whetsim.map_to_spikes(sharpen.to_model(sharp, **spec))
     metadata = {
         "dataset": data.name,
         "test_samples": len(data.x_test),
-        "float_accuracy": float_accuracy,
-        "accuracy_before_sharpening": milestones["before"],
-        "accuracy_after_sharpening": milestones["after"],
-        **_measure(model, data),
+        "input_levels": list(data.levels),
+        **measured,
+        **run_spiking(network, task),
         "training": {
-            "script": script,
-            "method": method,
+            "script": task.script,
+            "method": task.method,
             **asdict(recipe),
             "train_samples": len(data.x_train),
-            "seconds": round(seconds),
+            "seconds": round(milestones.seconds),
             "date": datetime.date.today().isoformat(),
-            "versions": _versions(),
+            "threads": options.threads,
+            "versions": versions(),
         },
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    model = sharpen.export(
-        sharp, path, input_scale=scale, input_range=limits, name=path.stem, metadata=metadata
-    )
+    model = sharpen.export(sharp, out, **spec, name=task.name, metadata=metadata)
     for key, value in metadata.items():
         print(f"{key}: {value}")
-    print(f"wrote {path.name}, {path.stat().st_size} bytes")
+    print(f"wrote {out.name}, {out.stat().st_size} bytes")
     return model
 
 
-def _train(
-    build: Callable[[], keras.Model],
-    data: Data,
-    recipe: Recipe,
-    augment: Augment,
-    sharpened: bool,
-) -> tuple[keras.Model, dict[str, float]]:
-    keras.utils.set_random_seed(recipe.seed)
-    model = build()
-    batches = Batches(data, recipe, augment)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        recipe.learning_rate, recipe.epochs * len(batches)
-    )
-    model.compile(
-        optimizer=keras.optimizers.Adam(schedule),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
-    milestones = Milestones(data, recipe, sharpened)
-    callbacks = [milestones]
-    if sharpened:
-        callbacks.insert(0, sharpen.ScheduledSharpener(recipe.start, recipe.stop))
-    model.fit(batches, epochs=recipe.epochs, verbose=0, callbacks=callbacks)
-    return model, milestones.accuracy
-
-
-def _measure(model: Model, data: Data) -> dict[str, Any]:
-    """Return accuracy and spikes of the exported network, by the plain numpy forward pass."""
-    n, correct = len(data.x_test), 0
-    spikes = {layer.name: 0.0 for layer in model.layers if isinstance(layer, Step)}
-    assert model.readout is not None
-    for first in range(0, n, 1000):
-        values = reference.forward(model, data.x_test[first : first + 1000])
-        scores = model.readout.scores(values[model.output])
-        correct += int((scores.argmax(axis=1) == data.y_test[first : first + 1000]).sum())
-        for name in spikes:
-            spikes[name] += float(values[name].sum(dtype=np.float64)) / n
+def run_spiking(network: whetsim.SpikingNetwork, task: Task) -> dict[str, Any]:
+    """Return score and spikes of the spiking network on all test samples, by exact integers."""
+    samples = task.data.to_input(task.data.x_test)
+    recording = whetsim.run(network, samples, record="rasters")
+    outputs = recording.scores
+    if outputs is None:
+        outputs = recording.raster(network.output).reshape(task.data.y_test.shape)
     return {
-        "accuracy": correct / n,
-        "spikes_per_sample": {name: round(count, 2) for name, count in spikes.items()},
+        task.score_name: task.measure(task.data.y_test, outputs),
+        "spikes_per_sample": {k: round(v, 2) for k, v in recording.spikes_per_sample.items()},
     }
 
 
-def _versions() -> dict[str, str]:
+def _train(
+    task: Task,
+    recipe: Recipe,
+    sharpened: bool,
+    diary: Path | None = None,
+    checkpoint: Path | None = None,
+) -> tuple[keras.Model, Milestones]:
+    keras.utils.set_random_seed(recipe.seed)
+    model = task.build()
+    batches = Batches(task, recipe)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        recipe.learning_rate, recipe.epochs * len(batches)
+    )
+    metrics = ["accuracy"] if task.loss == CLASSES else []
+    model.compile(optimizer=keras.optimizers.Adam(schedule), loss=task.loss, metrics=metrics)
+    milestones = Milestones(task, recipe, batches, sharpened)
+    callbacks: list[Any] = [milestones]
+    if sharpened:
+        sharpener = sharpen.ScheduledSharpener(recipe.start, recipe.stop)
+        callbacks.insert(0, sharpener)
+        if diary is not None:
+            probe = task.data.to_float(task.data.x_test[:1000]), task.data.y_test[:1000]
+            watch = {"score": task.measure, "score_name": task.score_name}
+            callbacks.append(sharpen.Diary(diary, probe, n_samples=1000, **watch))
+        if checkpoint is not None:
+            run = {"network": task.name, "data": task.data.name, **asdict(recipe)}
+            callbacks.append(sharpen.Checkpoint(checkpoint, sharpener, milestones, run=run))
+    model.fit(batches, epochs=recipe.epochs, verbose=0, callbacks=callbacks)
+    return model, milestones
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a training depends on."""
     backend = keras.backend.backend()
-    versions = {
+    found = {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "keras": keras.__version__,
@@ -247,5 +377,5 @@ def _versions() -> dict[str, str]:
     if backend == "torch":
         import torch
 
-        versions["torch"] = torch.__version__
-    return versions
+        found["torch"] = torch.__version__
+    return found

@@ -1,18 +1,17 @@
 """Train the bundled digits network and write it to whetsim/networks/digits_conv.safetensors.
 
 A small convolutional network with batch norm and max pooling for scikit-learn's digits (8x8 pixels,
-0..16): trained on the first 1,437 images, tested on the last 360. Two minutes on one core.
+0..16): trained on the first 1,437 images, tested on the last 360. A few minutes on one core.
 
-    python benchmarks/training/train_digits.py [--out FILE] [--epochs N] [--seed N]
+    python benchmarks/training/train_digits.py [--out FILE] [--epochs N] [--seed N] [--threads N]
 """
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+from typing import Any
 
 import numpy as np
-from common import METHOD, ROOT, Data, Recipe, batch_norm, train_and_export
+from common import METHOD, ROOT, Data, Integers, Recipe, Task, batch_norm, parse, train_and_export
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
@@ -58,7 +57,9 @@ def build() -> keras.Model:
     )
 
 
-def jiggle(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+def jiggle(
+    images: Integers, labels: NDArray[Any], rng: np.random.Generator
+) -> tuple[Integers, NDArray[Any]]:
     """Rotate, scale, shear and shift each image a little; whole numbers stay whole."""
     result = np.empty_like(images)
     centre = np.array([3.5, 3.5])
@@ -69,28 +70,23 @@ def jiggle(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
         offset = centre - matrix @ centre + rng.uniform(-0.8, 0.8, 2)
         moved = affine_transform(image[..., 0].astype(np.float64), matrix, offset, order=1)
         result[index, ..., 0] = np.clip(np.rint(moved), 0, 16)
-    return result
+    return result, labels
 
 
 def main() -> None:
     """Train and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    default = ROOT / "whetsim" / "networks" / "digits_conv.safetensors"
-    parser.add_argument("--out", type=Path, default=default, help="file to write")
-    parser.add_argument("--epochs", type=int, default=160)
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    recipe = Recipe(epochs=arguments.epochs, batch_size=64, learning_rate=5e-3, seed=arguments.seed)
-    train_and_export(
-        build,
-        load_digits(),
-        recipe,
-        jiggle,
-        path=arguments.out,
+    out = ROOT / "whetsim" / "networks" / "digits_conv.safetensors"
+    options = parse(__doc__, "digits_conv", out=out)
+    task = Task(
+        name="digits_conv",
         script="benchmarks/training/train_digits.py",
+        build=build,
+        data=load_digits(),
+        augment=jiggle,
         method=f"{METHOD}; dropout {DROPOUT}; softmax temperature "
         f"{TEMPERATURE:g}; random small affine distortions",
     )
+    train_and_export(task, Recipe(160, 64, 5e-3, options.seed), options)
 
 
 if __name__ == "__main__":

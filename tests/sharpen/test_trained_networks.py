@@ -2,32 +2,75 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 import whetsim
 from whetsim import reference
+from whetsim.report.diary_file import read_diary
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "whetsim" / "networks" / "digits_conv.safetensors"
-MNIST = ROOT / "benchmarks" / "networks" / "mnist_mlp.safetensors"
+FILES = [DIGITS, *sorted((ROOT / "benchmarks" / "networks").glob("*.safetensors"))]
+CLASSIFIERS = {
+    "digits_conv": 0.96,
+    "mnist_dense": 0.98,
+    "mnist_conv": 0.994,
+}
+LARGEST = 3_500_000
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_small_and_described(path: Path) -> None:
+    assert path.stat().st_size < LARGEST
+    model = whetsim.load(path)
+    assert model.name == path.stem
+    training: Any = model.metadata["training"]
+    script, _, commit = training["script"].partition(" as of commit ")
+    assert (ROOT / script).is_file() != bool(commit)
+    assert {"method", "seed", "seconds", "versions", "date"} <= set(training)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_as_good_as_is_wanted(name: str) -> None:
+    (path,) = (path for path in FILES if path.stem == name)
+    metadata: Any = whetsim.load(path).metadata
+    assert CLASSIFIERS[name] <= metadata["accuracy"] <= 1
+    assert 0 < metadata["accuracy_after_sharpening"] <= 1
+    assert 0 < metadata["accuracy_before_sharpening"] <= 1
 
 
 @pytest.mark.parametrize(
-    ("path", "largest", "needed"), [(DIGITS, 300_000, 0.96), (MNIST, 1_200_000, 0.97)]
+    "path", sorted((ROOT / "benchmarks" / "networks").glob("*.diary.jsonl")), ids=lambda p: p.stem
 )
-def test_small_and_described(path: Path, largest: int, needed: float) -> None:
-    assert path.stat().st_size < largest
-    model = whetsim.load(path)
-    metadata = model.metadata
-    assert model.name == path.stem
-    assert (ROOT / metadata["training"]["script"]).is_file()
-    assert {"method", "epochs", "seed", "versions", "date"} <= set(metadata["training"])
-    assert needed <= metadata["accuracy"] <= metadata["float_accuracy"] <= 1
-    assert 0 < metadata["accuracy_after_sharpening"] <= 1
-    assert 0 < metadata["accuracy_before_sharpening"] <= 1
+def test_diaries_end_fully_sharp(path: Path) -> None:
+    diary = read_diary(path)
+    model = whetsim.load(path.with_name(path.name.removesuffix(".diary.jsonl") + ".safetensors"))
+    last = diary.entries[-1]
+    assert last.epoch == model.metadata["training"]["epochs"]
+    assert set(last.sharpness.values()) == {1.0}
+    assert last.validation.as_is == last.validation.spiking
+
+
+def results() -> ModuleType:
+    """Return benchmarks/training/results.py."""
+    path = ROOT / "benchmarks" / "training" / "results.py"
+    spec = importlib.util.spec_from_file_location("results", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_of_the_docs_is_what_the_files_say() -> None:
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    assert results().table(results().networks()) in page
 
 
 def test_the_digits_network_is_as_good_as_it_says() -> None:

@@ -315,10 +315,11 @@ def _samples(
         )
     images, labels = datasets.load(name, split=split, data_dir=data_dir)  # type: ignore[arg-type]
     images, labels = images[:limit], labels[:limit]
-    return _cut(images, levels, model.metadata.get("input_levels")), labels
+    n_planes = model.input.shape[-1]
+    return _cut(images, levels, model.metadata.get("input_levels"), n_planes), labels
 
 
-def _cut(images: Any, levels: str | None, trained: Any) -> Any:
+def _cut(images: Any, levels: str | None, trained: Any, n_planes: int) -> Any:
     """Return the images as binary planes if asked for, or if the network was trained on them."""
     from whetsim import datasets
 
@@ -329,7 +330,8 @@ def _cut(images: Any, levels: str | None, trained: Any) -> Any:
                 "64,128)."
             )
         return datasets.threshold_planes(images, [int(n) for n in levels.split(",")])
-    if trained and images.ndim == 3:  # otherwise they are planes already
+    # Otherwise they are planes already. The file is hostile: only as many levels as it has planes.
+    if isinstance(trained, (list, tuple)) and images.ndim == 3 and len(trained) == n_planes:
         return datasets.threshold_planes(images, trained)
     return images
 

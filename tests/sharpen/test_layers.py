@@ -278,3 +278,31 @@ def test_the_margin_loss_alone_pushes_activations_off_the_threshold() -> None:
 def test_other_margins_are_refused(options: dict[str, object], text: str) -> None:
     with pytest.raises(sharpen.TrainingError, match=text):
         sharpen.SpikingBReLU(name="spikes", **options)
+
+
+def test_a_key_of_another_width_is_refused() -> None:
+    text = (
+        r"layer 'decode': the key does not fit its input \(got shape \(7,\) for a sample; need \(8"
+    )
+    with pytest.raises(sharpen.TrainingError, match=text):
+        keras.Sequential(
+            [keras.Input((7,)), sharpen.SoftmaxDecode([[0] * 8, [1] * 8], name="decode")]
+        )
+
+
+def test_flags_are_flags() -> None:
+    with pytest.raises(
+        sharpen.TrainingError, match=r"straight_through is no flag \(got 'no'; need"
+    ):
+        sharpen.SpikingBReLU(straight_through="no")
+    with pytest.raises(sharpen.TrainingError, match="bottom_up is no flag"):
+        sharpen.ScheduledSharpener(bottom_up="no")
+    with pytest.raises(sharpen.TrainingError, match="overlapping is no flag"):
+        sharpen.generate_key(2, 8, 1, overlapping="no")
+
+
+def test_a_layer_inside_of_another_is_refused_before_training() -> None:
+    hidden = keras.layers.Dense(4, activation=sharpen.SpikingBReLU(name="hidden"))
+    model = keras.Sequential([keras.Input((4,)), hidden, sharpen.SpikingBReLU(name="seen")])
+    with pytest.raises(sharpen.TrainingError, match="layer 'hidden' is inside of another layer"):
+        sharpen.StepSharpener(model, start=0, stop=1)

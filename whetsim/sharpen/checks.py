@@ -98,6 +98,20 @@ def check_part(where: str, name: str, value: object, meaning: str) -> float:
     return number
 
 
+def check_flag(where: str, name: str, value: object) -> bool:
+    """Return `value` as a bool.
+
+    Raises
+    ------
+    TrainingError
+        If it is not True or False (1 and 0 will do).
+    """
+    # A text would count as true, "no" as well.
+    if not isinstance(value, (bool, int, float, np.bool_)) or value not in (0, 1):
+        raise TrainingError(f"{where}: {name} is no flag (got {value!r}; need True or False).")
+    return bool(value)
+
+
 def check_count(where: str, name: str, value: object, smallest: int) -> int:
     """Return `value` as an int of at least `smallest`.
 

@@ -125,11 +125,14 @@ def warn_of_dead_outputs(
         return
     elsewhere = [_counts(name, d.n_never, d.n_always, d) for name, d in others]
     detail = f" In other layers: {'; '.join(elsewhere)}." if elsewhere else ""
+    harm, remedy = "help no class", "take a wider key"
+    if targets is not None:
+        harm, remedy = "miss what they should show", "train for longer"
     warnings.warn(
         f"layer {_counts(last, n_never, n_always, outputs)}; these outputs give the same "
-        f"answer to all {outputs.n_samples:,} samples and help no class.{detail} Lower the "
-        "learning rate while sharpening, start sharpening later, put BatchNormalization with beta "
-        "0.5 before the step, or take a wider key.",
+        f"answer to all {outputs.n_samples:,} samples and {harm}.{detail} Lower the learning rate "
+        "while sharpening, start sharpening later, put BatchNormalization with beta 0.5 before "
+        f"the step, or {remedy}.",
         DeadUnitWarning,
         stacklevel=stacklevel,
     )

@@ -7,6 +7,7 @@ import math
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, final
@@ -81,6 +82,8 @@ class Diary(keras.callbacks.Callback):  # type: ignore[misc]
 
     Warns
     -----
+    UserWarning
+        If an entry cannot be written.
     DeadUnitWarning
         At the end of a training that ends fully sharp, if outputs never fire or always do; for
         target maps only those that should do otherwise.
@@ -251,8 +254,14 @@ class Diary(keras.callbacks.Callback):  # type: ignore[misc]
             seconds=round(time.perf_counter() - self._began, 3),
         )
         # Opened for every line: nothing waits in a buffer when the training is interrupted.
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(entry_line(entry))
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(entry_line(entry))
+        except OSError as error:  # a full disk is no reason to lose the training
+            warnings.warn(
+                f"Diary: {self.path}: an entry could not be written ({error.strerror}).",
+                stacklevel=2,
+            )
 
     def _scores(self, probe: _Probe) -> tuple[Scores, Observation]:
         """Return the scores, and what the layers did as exact steps."""

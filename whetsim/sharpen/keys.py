@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from whetsim.sharpen.checks import TrainingError, check_count, check_key, check_part
+from whetsim.sharpen.checks import TrainingError, check_count, check_flag, check_key, check_part
 
 _CANDIDATES = 16
 """Random columns or rows that each new one of a key is chosen from."""
@@ -73,7 +73,7 @@ def generate_key(
     fewest = int(n_classes - 1).bit_length() if overlapping else n_classes
     check_count(where, "width", width, smallest=fewest)
     rng = np.random.default_rng(seed)
-    if not overlapping:
+    if not check_flag(where, "overlapping", overlapping):
         return _separate_rows(n_classes, width, _ones_per_row(width, sparsity), rng)
     ones = _ones_per_row(width, sparsity)
     for _ in range(_ATTEMPTS):

@@ -15,6 +15,8 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from whetsim.sharpen.checks import (
+    TrainingError,
+    check_flag,
     check_key,
     check_not_negative,
     check_positive,
@@ -95,7 +97,9 @@ class SpikingActivation(keras.layers.Layer):  # type: ignore[misc]
             name="straight_through",
             shape=(),
             dtype="float32",
-            initializer=keras.initializers.Constant(float(straight_through)),
+            initializer=keras.initializers.Constant(
+                float(check_flag(self.name, "straight_through", straight_through))
+            ),
             trainable=False,
             autocast=False,
         )
@@ -116,7 +120,7 @@ class SpikingActivation(keras.layers.Layer):  # type: ignore[misc]
 
     @straight_through.setter
     def straight_through(self, value: bool) -> None:
-        self._straight_through.assign(float(value))
+        self._straight_through.assign(float(check_flag(self.name, "straight_through", value)))
 
     @property
     def is_sharp(self) -> bool:
@@ -281,6 +285,16 @@ class SoftmaxDecode(keras.layers.Layer):  # type: ignore[misc]
     def key(self) -> NDArray[np.uint8]:
         """The key, shape (n_classes, n_outputs), zeros and ones."""
         return self._key.copy()
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Check that there are as many inputs as outputs of the key."""
+        if input_shape[-1] != self._key.shape[1] or len(input_shape) != 2:
+            raise TrainingError(
+                f"layer '{self.name}': the key does not fit its input (got shape "
+                f"{tuple(input_shape[1:])} for a sample; need ({self._key.shape[1]},)). "
+                "Make a key of that width, or flatten before it."
+            )
+        super().build(input_shape)
 
     def call(self, inputs: Any) -> Any:
         """Decode.

@@ -194,11 +194,12 @@ def _run(model: keras.Model, batch: NDArray[Any]) -> NDArray[Any]:
         batch = batch.copy()  # torch warns of read-only arrays
     try:
         outputs = model(batch, training=False)
-    except ValueError as error:
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0][:200]
         raise TrainingError(
             f"observe: model '{model.name}' does not run on these samples (one has shape "
-            f"{batch.shape[1:]}; its input is {getattr(model, 'input_shape', 'unknown')}). "
-            "Pass what it is trained on."
+            f"{batch.shape[1:]}; its input is {getattr(model, 'input_shape', 'unknown')}): "
+            f"{reason}. Pass what it is trained on."
         ) from error
     if isinstance(outputs, (list, tuple, dict)):
         raise TrainingError(f"observe: model '{model.name}' has {len(outputs)} outputs (need one).")
@@ -222,7 +223,8 @@ def _no_gradients() -> AbstractContextManager[Any]:
         return nullcontext()
     import torch
 
-    return torch.no_grad()  # type: ignore[no-any-return]
+    result: AbstractContextManager[Any] = torch.no_grad()
+    return result
 
 
 class _Tally:

@@ -11,7 +11,13 @@ from typing import Any, final
 import keras
 
 from whetsim.errors import did_you_mean
-from whetsim.sharpen.checks import TrainingError, check_count, check_number, check_part
+from whetsim.sharpen.checks import (
+    TrainingError,
+    check_count,
+    check_flag,
+    check_number,
+    check_part,
+)
 from whetsim.sharpen.layers import SpikingActivation
 from whetsim.sharpen.schedule import scheduled_sharpness, turn_length
 from whetsim.sharpen.state import apply_sharpness, find_layers, sync
@@ -33,8 +39,9 @@ class Sharpener(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __init__(self, bottom_up: bool, straight_through: bool) -> None:
         super().__init__()
-        self.bottom_up = bool(bottom_up)
-        self.straight_through = bool(straight_through)
+        where = type(self).__name__
+        self.bottom_up = check_flag(where, "bottom_up", bottom_up)
+        self.straight_through = check_flag(where, "straight_through", straight_through)
         self._layers: list[SpikingActivation] = []
         self._epoch = 0
         self._is_first_batch = True

@@ -40,9 +40,15 @@ def find_layers(model: keras.Model, where: str) -> list[SpikingActivation]:
     Raises
     ------
     TrainingError
-        If there is none; `where` is named.
+        If there is none, or one is hidden inside of another layer; `where` is named.
     """
     layers = spiking_layers(model)
+    for layer in model._flatten_layers():
+        if isinstance(layer, SpikingActivation) and layer not in layers:
+            raise TrainingError(
+                f"{where}: layer '{layer.name}' is inside of another layer, where it would not be "
+                "sharpened (need a layer of the model itself). Put it behind that layer."
+            )
     if not layers:
         raise TrainingError(
             f"{where}: model '{model.name}' has no layer that can be sharpened. "

@@ -7,7 +7,7 @@ from typing import Any, final
 
 import keras
 
-from whetsim.sharpen.checks import TrainingError, check_count
+from whetsim.sharpen.checks import TrainingError, check_count, check_flag
 from whetsim.sharpen.schedule import scheduled_sharpness, turn_length
 from whetsim.sharpen.state import apply_sharpness, find_layers, sync
 
@@ -16,7 +16,8 @@ from whetsim.sharpen.state import apply_sharpness, find_layers, sync
 class StepSharpener:
     """Sharpen a model by counted steps: of an environment, of updates, of anything.
 
-    Reinforcement learning has no epochs; its loop calls `step` and the model becomes sharper.
+    Reinforcement learning has no epochs; its loop calls `step` and the model becomes sharper. A new
+    sharpener begins at count 0 and makes the model as soft as that; `restore` goes on.
 
     Parameters
     ----------
@@ -59,8 +60,8 @@ class StepSharpener:
         self.start = check_count(where, "start", start, smallest=0)
         self.stop = check_count(where, "stop", stop, smallest=self.start + 1)
         self.intermission = check_count(where, "intermission", intermission, smallest=0)
-        self.bottom_up = bool(bottom_up)
-        self.straight_through = bool(straight_through)
+        self.bottom_up = check_flag(where, "bottom_up", bottom_up)
+        self.straight_through = check_flag(where, "straight_through", straight_through)
         self._model = model
         self._layers = find_layers(model, where)
         n_layers = len(self._layers)

@@ -14,6 +14,7 @@ from whetsim.errors import BackendNotInstalledError
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "benchmarks" / "networks").glob("*.safetensors"))
 N_SAMPLES = 6
+assert FILES
 
 
 def blobs(shape: tuple[int, ...], high: int) -> np.ndarray:
@@ -34,7 +35,8 @@ def test_not_one_spike_differs(path: Path, backend: str) -> None:
     samples = blobs(model.input.shape, model.input.high)
     network = whetsim.map_to_spikes(model)
     truth = whetsim.run(network, samples, record="rasters")
-    assert all(truth.raster(p.name).any() for p in network.populations)
+    # The last may be silent: where nothing is to be seen, a mask is empty.
+    assert all(truth.raster(p.name).any() for p in network.populations[:-1])
     try:
         recording = whetsim.run(network, samples, backend=backend, record="rasters")
     except BackendNotInstalledError as error:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import affine_transform
 
 import whetsim
 from whetsim import sharpen
@@ -101,6 +102,8 @@ class Task:
     score: Callable[[NDArray[Any], NDArray[Any]], float] | None = None
     """From targets and outputs; accuracy of the classes by default."""
     score_name: str = "accuracy"
+    facts: Callable[[NDArray[Any]], dict[str, Any]] | None = None
+    """From what the spiking network gave, scores or spikes: what else the metadata tell."""
 
     def measure(self, targets: NDArray[Any], outputs: NDArray[Any]) -> float:
         """Return the score of outputs: class scores, or spikes of the last layer."""
@@ -133,6 +136,32 @@ def shift(images: Integers, rng: np.random.Generator, largest: int) -> Integers:
     rows, columns = row[:, None] + np.arange(height), column[:, None] + np.arange(width)
     moved: Integers = padded[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
     return moved
+
+
+def distort(
+    images: Integers, rng: np.random.Generator, largest_shift: float, high: int = 255
+) -> Integers:
+    """Rotate, shear, scale and shift each image a little; whole numbers stay whole.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (n, rows, columns, 1)
+    rng : numpy.random.Generator
+    largest_shift : float
+        In pixels, along both axes.
+    high : int
+        Largest value of an image.
+    """
+    result = np.empty_like(images)
+    centre = (np.array(images.shape[1:3]) - 1) / 2
+    for index, image in enumerate(images):
+        angle, shear = rng.uniform(-0.2, 0.2), rng.uniform(-0.15, 0.15)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        matrix = turn @ np.array([[1.0, shear], [0.0, 1.0]]) @ np.diag(rng.uniform(0.88, 1.12, 2))
+        offset = centre - matrix @ centre + rng.uniform(-largest_shift, largest_shift, 2)
+        moved = affine_transform(image[..., 0].astype(np.float32), matrix, offset, order=1)
+        result[index, ..., 0] = np.clip(np.rint(moved), 0, high)
+    return result
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
@@ -295,14 +324,15 @@ def train_and_export(task: Task, recipe: Recipe, options: argparse.Namespace) ->
     measured[f"{task.score_name}_before_sharpening"] = milestones.scores["before"]
     measured[f"{task.score_name}_after_sharpening"] = milestones.scores["after"]
     data = task.data
-    spec = {"input_scale": data.input_scale, "input_range": data.input_range}
-    network = whetsim.map_to_spikes(sharpen.to_model(sharp, **spec))
+    model = sharpen.to_model(
+        sharp, input_scale=data.input_scale, input_range=data.input_range, name=task.name
+    )
     metadata = {
         "dataset": data.name,
         "test_samples": len(data.x_test),
         "input_levels": list(data.levels),
         **measured,
-        **run_spiking(network, task),
+        **run_spiking(whetsim.map_to_spikes(model), task),
         "training": {
             "script": task.script,
             "method": task.method,
@@ -314,7 +344,8 @@ def train_and_export(task: Task, recipe: Recipe, options: argparse.Namespace) ->
             "versions": versions(),
         },
     }
-    model = sharpen.export(sharp, out, **spec, name=task.name, metadata=metadata)
+    model = replace(model, metadata=metadata)
+    whetsim.save(model, out)
     for key, value in metadata.items():
         print(f"{key}: {value}")
     print(f"wrote {out.name}, {out.stat().st_size} bytes")
@@ -322,15 +353,16 @@ def train_and_export(task: Task, recipe: Recipe, options: argparse.Namespace) ->
 
 
 def run_spiking(network: whetsim.SpikingNetwork, task: Task) -> dict[str, Any]:
-    """Return score and spikes of the spiking network on all test samples, by exact integers."""
+    """Return what the spiking network does on all test samples, by exact integers."""
     samples = task.data.to_input(task.data.x_test)
     recording = whetsim.run(network, samples, record="rasters")
     outputs = recording.scores
     if outputs is None:
-        outputs = recording.raster(network.output).reshape(task.data.y_test.shape)
+        outputs = recording.raster(network.output).reshape(task.data.y_test.shape).astype(np.uint8)
     return {
         task.score_name: task.measure(task.data.y_test, outputs),
         "spikes_per_sample": {k: round(v, 2) for k, v in recording.spikes_per_sample.items()},
+        **(task.facts(outputs) if task.facts is not None else {}),
     }
 
 

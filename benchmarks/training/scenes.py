@@ -7,6 +7,7 @@ Fashion-MNIST, shrunk and placed at random. Brightness alone does not tell what 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,13 +119,13 @@ def find_mask(image: NDArray[np.uint8]) -> Bits:
     return mask
 
 
-def pooled_iou(masks: NDArray[np.uint8], found: NDArray[np.uint8]) -> float:
-    """Return intersection over union of two sets of masks, each summed over all pixels."""
+def pooled_iou(masks: NDArray[np.uint8], found: NDArray[Any]) -> float:
+    """Return intersection over union, each summed over all pixels; 0.5 and more counts as found."""
     both, either = _overlap(masks, found)
     return float(both.sum() / either.sum())
 
 
-def mean_iou(masks: NDArray[np.uint8], found: NDArray[np.uint8]) -> float:
+def mean_iou(masks: NDArray[np.uint8], found: NDArray[Any]) -> float:
     """Return the mean over images of intersection over union; 1 for two empty masks."""
     both, either = _overlap(masks, found)
     return float(np.where(either > 0, both / np.maximum(either, 1), 1.0).mean())
@@ -154,10 +155,10 @@ def best_threshold(scenes: Scenes) -> tuple[float, str]:
 
 
 def _overlap(
-    masks: NDArray[np.uint8], found: NDArray[np.uint8]
+    masks: NDArray[np.uint8], found: NDArray[Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     first = masks.reshape(len(masks), -1) != 0
-    second = found.reshape(len(found), -1) != 0
+    second = found.reshape(len(found), -1) >= 0.5
     return (first & second).sum(axis=1), (first | second).sum(axis=1)
 
 

@@ -10,7 +10,6 @@ tested on the official 10,000, as a spiking network.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from scenes import mean_iou, pooled_iou
 from train_segmentation import OUTPUT_NOISE, output_spikes, spikes
 
-import whetsim
+from whetsim import datasets
 
 import keras  # isort: skip  # after whetsim.sharpen, which finds a backend for it
 from keras import layers
@@ -33,8 +32,8 @@ CODE = 8
 
 def load_data() -> Data:
     """Return MNIST with a channel axis; targets are the images in black and white."""
-    x_train, _ = whetsim.datasets.load("mnist", split="train")
-    x_test, _ = whetsim.datasets.load("mnist", split="test")
+    x_train, _ = datasets.load("mnist", split="train")
+    x_test, _ = datasets.load("mnist", split="test")
     x_train, x_test = x_train[..., None], x_test[..., None]
     return Data("mnist", x_train, ink(x_train), x_test, ink(x_test))
 
@@ -56,11 +55,6 @@ def build() -> keras.Model:
     x = spikes("up_1", layers.Conv2DTranspose(few, 4, name="up_1", **same)(x))
     x = output_spikes("drawing", layers.Conv2DTranspose(1, 6, name="drawing", **same)(x))
     return keras.Model(image, x)
-
-
-def ink_iou(targets: NDArray[Any], outputs: NDArray[Any]) -> float:
-    """Return intersection over union of the ink, summed over all pixels of all images."""
-    return pooled_iou(targets, outputs >= 0.5)
 
 
 def facts(data: Data, drawn: NDArray[np.uint8]) -> dict[str, Any]:
@@ -93,17 +87,11 @@ def main() -> None:
         method=f"{METHOD}; mean squared error of the drawing, whose batch norm has a fixed scale "
         f"and noise of {OUTPUT_NOISE:g} behind it",
         loss="mse",
-        score=ink_iou,
+        score=pooled_iou,
         score_name="ink_iou",
+        facts=lambda drawn: facts(data, drawn),
     )
-    recipe = Recipe(12, 128, 3e-3, options.seed, start=0.25, stop=0.5)
-    model = train_and_export(task, recipe, options)
-    network = whetsim.map_to_spikes(model)
-    recording = whetsim.run(network, data.x_test, record="rasters")
-    drawn = recording.raster(network.output).reshape(data.y_test.shape)
-    known = facts(data, drawn.astype(np.uint8))
-    whetsim.save(replace(model, metadata={**model.metadata, **known}), options.out)
-    print(known)
+    train_and_export(task, Recipe(12, 128, 3e-3, options.seed, start=0.25, stop=0.5), options)
 
 
 if __name__ == "__main__":

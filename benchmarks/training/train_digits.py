@@ -11,9 +11,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from common import METHOD, ROOT, Data, Integers, Recipe, Task, batch_norm, parse, train_and_export
+from common import (
+    METHOD,
+    ROOT,
+    Data,
+    Integers,
+    Recipe,
+    Task,
+    batch_norm,
+    distort,
+    parse,
+    train_and_export,
+)
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
 
 from whetsim import datasets, sharpen
 
@@ -24,13 +34,15 @@ WIDTH = 100
 TEMPERATURE = 20.0
 DROPOUT = 0.1
 KEY_SEED = 1
+HIGH = 16
+"""Largest grey value."""
 
 
 def load_digits() -> Data:
     """Return scikit-learn's digits as maps of shape (8, 8, 1)."""
     x_train, y_train = datasets.load("digits", split="train")
     x_test, y_test = datasets.load("digits", split="test")
-    return Data("digits", x_train[..., None], y_train, x_test[..., None], y_test, high=16)
+    return Data("digits", x_train[..., None], y_train, x_test[..., None], y_test, high=HIGH)
 
 
 def build() -> keras.Model:
@@ -57,20 +69,11 @@ def build() -> keras.Model:
     )
 
 
-def jiggle(
+def augment(
     images: Integers, labels: NDArray[Any], rng: np.random.Generator
 ) -> tuple[Integers, NDArray[Any]]:
-    """Rotate, scale, shear and shift each image a little; whole numbers stay whole."""
-    result = np.empty_like(images)
-    centre = np.array([3.5, 3.5])
-    for index, image in enumerate(images):
-        angle, shear = rng.uniform(-0.2, 0.2), rng.uniform(-0.15, 0.15)
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        matrix = turn @ np.array([[1.0, shear], [0.0, 1.0]]) @ np.diag(rng.uniform(0.88, 1.12, 2))
-        offset = centre - matrix @ centre + rng.uniform(-0.8, 0.8, 2)
-        moved = affine_transform(image[..., 0].astype(np.float64), matrix, offset, order=1)
-        result[index, ..., 0] = np.clip(np.rint(moved), 0, 16)
-    return result, labels
+    """Distort the images."""
+    return distort(images, rng, largest_shift=0.8, high=HIGH), labels
 
 
 def main() -> None:
@@ -82,7 +85,7 @@ def main() -> None:
         script="benchmarks/training/train_digits.py",
         build=build,
         data=load_digits(),
-        augment=jiggle,
+        augment=augment,
         method=f"{METHOD}; dropout {DROPOUT}; softmax temperature "
         f"{TEMPERATURE:g}; random small affine distortions",
     )

@@ -15,9 +15,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from common import METHOD, Data, Integers, Recipe, Task, batch_norm, parse, shift, train_and_export
+from common import (
+    METHOD,
+    Data,
+    Integers,
+    Recipe,
+    Task,
+    batch_norm,
+    distort,
+    parse,
+    shift,
+    train_and_export,
+)
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
 
 from whetsim import datasets, sharpen
 
@@ -26,6 +36,8 @@ from keras import layers
 
 WIDTH = 100
 KEY_SEED = 1
+LARGEST_SHIFT = 1.5
+"""Of a distorted image, in pixels."""
 SCRIPT = "benchmarks/training/train_images.py"
 
 
@@ -98,20 +110,6 @@ def load_data(plan: Plan) -> Data:
     )
 
 
-def distort(images: Integers, rng: np.random.Generator) -> Integers:
-    """Rotate, shear, scale and shift each image a little; whole numbers stay whole."""
-    result = np.empty_like(images)
-    centre = (np.array(images.shape[1:3]) - 1) / 2
-    for index, image in enumerate(images):
-        angle, shear = rng.uniform(-0.2, 0.2), rng.uniform(-0.15, 0.15)
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        matrix = turn @ np.array([[1.0, shear], [0.0, 1.0]]) @ np.diag(rng.uniform(0.88, 1.12, 2))
-        offset = centre - matrix @ centre + rng.uniform(-1.5, 1.5, 2)
-        moved = affine_transform(image[..., 0].astype(np.float32), matrix, offset, order=1)
-        result[index, ..., 0] = np.clip(np.rint(moved), 0, 255)
-    return result
-
-
 def build(plan: Plan) -> keras.Model:
     """Return the untrained network; the names of the steps become names of populations."""
     network: list[Any] = [keras.Input((28, 28, max(len(plan.levels), 1)))]
@@ -146,7 +144,10 @@ def main() -> None:
     def augment(
         images: Integers, labels: NDArray[Any], rng: np.random.Generator
     ) -> tuple[Integers, NDArray[Any]]:
-        images = distort(images, rng) if plan.distort else shift(images, rng, plan.shift)
+        if plan.distort:
+            images = distort(images, rng, LARGEST_SHIFT)
+        else:
+            images = shift(images, rng, plan.shift)
         if plan.flip:
             mirrored = rng.random(len(images)) < 0.5
             images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)

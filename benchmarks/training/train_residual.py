@@ -12,23 +12,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from common import METHOD, Data, Integers, Recipe, Task, batch_norm, parse, train_and_export
+from common import METHOD, Integers, Recipe, Task, batch_norm, distort, parse, train_and_export
 from numpy.typing import NDArray
-from train_images import KEY_SEED, WIDTH, distort
+from train_images import KEY_SEED, LARGEST_SHIFT, MNIST_CONV, WIDTH, load_data
 
-from whetsim import datasets, sharpen
+from whetsim import sharpen
 
 import keras  # isort: skip  # after whetsim.sharpen, which finds a backend for it
 from keras import layers
 
 TEMPERATURE = 20.0
-
-
-def load_data() -> Data:
-    """Return MNIST with a channel axis."""
-    x_train, y_train = datasets.load("mnist", split="train")
-    x_test, y_test = datasets.load("mnist", split="test")
-    return Data("mnist", x_train[..., None], y_train, x_test[..., None], y_test)
 
 
 def block(x: Any, filters: int, name: str) -> Any:
@@ -64,7 +57,7 @@ def augment(
     images: Integers, labels: NDArray[Any], rng: np.random.Generator
 ) -> tuple[Integers, NDArray[Any]]:
     """Distort the images."""
-    return distort(images, rng), labels
+    return distort(images, rng, LARGEST_SHIFT), labels
 
 
 def main() -> None:
@@ -74,7 +67,7 @@ def main() -> None:
         name="mnist_residual",
         script="benchmarks/training/train_residual.py",
         build=build,
-        data=load_data(),
+        data=load_data(MNIST_CONV),
         augment=augment,
         method=f"{METHOD}; softmax temperature {TEMPERATURE:g}; random small affine distortions",
     )

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 import whetsim
+from tests.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 GYMNASIUM = "needs gymnasium: pip install 'whetsim[rl]'"
 
-
-def load_script() -> ModuleType:
-    """Return benchmarks/training/cartpole.py, which is in no package."""
-    path = ROOT / "benchmarks" / "training" / "cartpole.py"
-    spec = importlib.util.spec_from_file_location("whetsim_benchmark_cartpole", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-cartpole = load_script()
+cartpole = load_script("cartpole")
 
 
 def push_to_the_fall(observations: np.ndarray) -> np.ndarray:

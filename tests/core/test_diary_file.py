@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from whetsim.errors import BackendNotInstalledError, FormatError
 from whetsim.report import diary_file, tables
-from whetsim.report.diary import DiaryFile, Scores, plot_diary, read_diary
+from whetsim.report.diary_file import DiaryFile, Scores, read_diary
+from whetsim.report.diary_plot import plot_diary
 from whetsim.report.facts import diary_facts
 
 LAYERS = {"hidden": 128, "output": 100}

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.scripts import load_script
 
-
-def load_script() -> ModuleType:
-    """Return benchmarks/training/scenes.py, which is in no package."""
-    path = ROOT / "benchmarks" / "training" / "scenes.py"
-    spec = importlib.util.spec_from_file_location("whetsim_benchmark_scenes", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-scenes = load_script()
+scenes = load_script("scenes")
 
 
 def plain(grey: int, height: int = 20, width: int = 28) -> np.ndarray:

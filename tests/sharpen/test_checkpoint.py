@@ -23,6 +23,8 @@ pytestmark = [
 ]
 
 EPOCHS = 8
+BACKEND = keras.backend.backend()
+DROPOUT = 0.2 if BACKEND == "torch" else 0.0  # elsewhere Keras does not save its random state
 
 
 class Interrupt(keras.callbacks.Callback):  # type: ignore[misc]
@@ -53,7 +55,7 @@ def build() -> keras.Model:
             keras.layers.BatchNormalization(momentum=0.9),
             sharpen.SpikingBReLU(margin_strength=0.1, name="spikes_1"),
             keras.layers.Flatten(),
-            keras.layers.Dropout(0.2),
+            keras.layers.Dropout(DROPOUT),
             keras.layers.Dense(12),
             keras.layers.BatchNormalization(momentum=0.9),
             sharpen.SpikingBReLU(name="spikes_2"),
@@ -106,10 +108,8 @@ def test_a_training_goes_on_as_if_it_had_not_been_interrupted(kind: str, tmp_pat
     assert sharpen.is_fully_sharp(parts)
     for one, other in zip(whole.weights, parts.weights, strict=True):
         a, b = (np.asarray(keras.ops.convert_to_numpy(w)) for w in (one, other))
-        if keras.backend.backend() == "torch":
+        if BACKEND != "tensorflow":  # which shuffles with a generator that is not saved
             np.testing.assert_array_equal(a, b, err_msg=one.path)
-        else:  # the other backends shuffle with generators that are not saved
-            assert a.shape == b.shape
 
 
 def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:

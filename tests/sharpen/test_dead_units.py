@@ -17,7 +17,6 @@ sharpen = pytest.importorskip(
 import keras  # noqa: E402
 
 from whetsim.sharpen.dead_units import (  # noqa: E402
-    DeadUnits,
     DeadUnitWarning,
     find_dead_units,
     warn_of_dead_outputs,
@@ -28,8 +27,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
 X = np.random.default_rng(0).normal(size=(50, 2)).astype("float32")
 
 
-def units(never: list[int], always: list[int], n_units: int = 10) -> DeadUnits:
-    return DeadUnits(n_units, 4, np.array(never, dtype=int), np.array(always, dtype=int))
+def units(never: list[int], always: list[int], n_units: int = 10) -> sharpen.LayerActivity:
+    fired = np.full(n_units, 2)
+    fired[never], fired[always] = 0, 4
+    return sharpen.LayerActivity("made up", 4, fired, margins={})
 
 
 def two_layers() -> keras.Model:

@@ -19,7 +19,7 @@ sharpen = pytest.importorskip(
 import keras  # noqa: E402
 
 from whetsim.errors import FormatError  # noqa: E402
-from whetsim.report.diary import read_diary  # noqa: E402
+from whetsim.report.diary_file import read_diary  # noqa: E402
 from whetsim.sharpen.dead_units import DeadUnitWarning  # noqa: E402
 from whetsim.sharpen.diary import Diary  # noqa: E402
 from whetsim.sharpen.observe import QUANTILES, observe  # noqa: E402

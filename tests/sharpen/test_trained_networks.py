@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 import whetsim
+from tests.scripts import load_script
 from whetsim import reference
 from whetsim.report.diary_file import read_diary
 
@@ -60,20 +59,10 @@ def test_diaries_end_fully_sharp(path: Path) -> None:
     assert last.validation.as_is == last.validation.spiking
 
 
-def results() -> ModuleType:
-    """Return benchmarks/training/results.py."""
-    path = ROOT / "benchmarks" / "training" / "results.py"
-    spec = importlib.util.spec_from_file_location("results", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_table_of_the_docs_is_what_the_files_say() -> None:
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    assert results().table(results().networks()) in page
+    results = load_script("results")
+    assert results.table(results.networks()) in page
 
 
 def test_the_digits_network_is_as_good_as_it_says() -> None:

@@ -89,8 +89,11 @@ def test_a_script_trains_goes_on_and_tells_what_it_measured(
     def augment(x: Any, y: Any, rng: np.random.Generator) -> tuple[Any, Any]:
         return common.shift(x, rng, largest=1), y
 
+    def facts(scores: np.ndarray) -> dict[str, Any]:
+        return {"shape_of_scores": scores.shape}
+
     def train(name: str, *options: str) -> whetsim.Model:
-        task = common.Task("made_up", "none", build, data(), augment, "as a test")
+        task = common.Task("made_up", "none", build, data(), augment, "as a test", facts=facts)
         out = str(tmp_path / f"{name}.safetensors")
         monkeypatch.setattr(sys, "argv", ["script", "--out", out, *options])
         parsed = common.parse("A test.", "made_up")
@@ -121,6 +124,7 @@ def test_a_script_trains_goes_on_and_tells_what_it_measured(
     told: Any = parts.metadata
     again = whetsim.run(whetsim.map_to_spikes(parts), data().x_test)
     assert told["accuracy"] == again.accuracy(data().y_test)
+    assert told["shape_of_scores"] == [40, 2]
     assert {"accuracy_before_sharpening", "accuracy_after_sharpening"} <= set(told)
     assert told["spikes_per_sample"]["spikes_1"] == pytest.approx(
         again.spikes_per_sample["spikes_1"], abs=0.01

@@ -13,7 +13,6 @@ from whetsim.sharpen.adaptive_sharpener import AdaptiveSharpener  # noqa: E402
 from whetsim.sharpen.checkpoint import Checkpoint  # noqa: E402
 from whetsim.sharpen.checks import TrainingError  # noqa: E402
 from whetsim.sharpen.dead_units import (  # noqa: E402
-    DeadUnits,
     DeadUnitWarning,
     find_dead_units,
     warn_of_dead_outputs,
@@ -38,7 +37,6 @@ __all__ = [
     "AdaptiveSharpener",
     "Checkpoint",
     "DeadUnitWarning",
-    "DeadUnits",
     "Diary",
     "KeepBestSharp",
     "LayerActivity",

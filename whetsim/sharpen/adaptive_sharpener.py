@@ -12,6 +12,8 @@ from whetsim.sharpen.checks import (
     check_not_negative,
     check_part,
     check_positive,
+    logged,
+    not_a_state,
 )
 from whetsim.sharpen.sharpeners import Sharpener
 
@@ -117,10 +119,7 @@ class AdaptiveSharpener(Sharpener):
         """Go on from a state."""
         where = type(self).__name__
         if not {"phase", "waited", "best", "reference"} <= set(state):
-            raise TrainingError(
-                f"{where}: this is not a state of it (got {', '.join(sorted(state)) or 'nothing'}; "
-                "need best, phase, reference, waited). Take one that state() returned."
-            )
+            raise not_a_state(where, state, "best", "phase", "reference", "waited")
         if state["phase"] not in (WAITING, SHARPENING):
             raise TrainingError(
                 f"{where}: no such phase (got {state['phase']!r}; need '{WAITING}' or "
@@ -180,33 +179,21 @@ class AdaptiveSharpener(Sharpener):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Look at the loss: wait, go on or go on waiting."""
-        value = self._watched(logs or {})
-        if (
-            self._phase == SHARPENING
-            and value > self._reference + abs(self._reference) * self.increase
-        ):
-            self._phase, self._best, self._waited = WAITING, value, 0
-        elif self._phase == WAITING:
-            if self._best - value > abs(value if math.isinf(self._best) else self._best) * (
-                self.decrease
-            ):
-                self._best, self._waited = value, 0
-            else:
-                self._waited += 1
-            if self._waited >= self.patience and epoch + 1 >= self.min_epochs:
-                self._phase, self._reference = SHARPENING, value
-
-    def _watched(self, logs: Mapping[str, Any]) -> float:
         where = type(self).__name__
-        if self.monitor not in logs:
-            raise TrainingError(
-                f"{where}: the logs have no '{self.monitor}' (got {', '.join(sorted(logs))}). "
-                "Monitor one of these."
-            )
-        value = float(logs[self.monitor])
+        value = logged(where, self.monitor, logs)
         if not math.isfinite(value):
             raise TrainingError(
                 f"{where}: '{self.monitor}' is not finite (got {value}). "
                 "Training has diverged; lower the learning rate."
             )
-        return value
+        risen = value > self._reference + abs(self._reference) * self.increase
+        fallen = math.isinf(self._best) or self._best - value > abs(self._best) * self.decrease
+        if self._phase == SHARPENING and risen:
+            self._phase, self._best, self._waited = WAITING, value, 0
+        elif self._phase == WAITING:
+            if fallen:
+                self._best, self._waited = value, 0
+            else:
+                self._waited += 1
+            if self._waited >= self.patience and epoch + 1 >= self.min_epochs:
+                self._phase, self._reference = SHARPENING, value

@@ -88,6 +88,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
                     "state and restore). Leave it out."
                 )
         self._parts = parts
+        self._weights: Path | None = None  # of the last checkpoint; no other file is removed
 
     @property
     def _manifest(self) -> Path:
@@ -102,6 +103,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
                 f"Checkpoint: {self.folder}: cannot be made ({error.strerror}). "
                 "Take another folder."
             ) from None
+        self._weights = None
         # `fit` reads it behind this call, and nowhere else.
         self.model._initial_epoch = self._restore() if self._manifest.exists() else None
 
@@ -111,7 +113,6 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Save."""
-        before = self._weights_before()
         weights = self.folder / f"checkpoint_epoch_{epoch + 1}.weights.h5"
         self.model.save_weights(weights, overwrite=True)
         content = {
@@ -129,27 +130,22 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         fresh = self._manifest.with_suffix(".new")
         fresh.write_text(json.dumps(content), encoding="utf-8")
         os.replace(fresh, self._manifest)
-        if before is not None and before != weights:
-            before.unlink(missing_ok=True)
+        if self._weights is not None and self._weights != weights:
+            self._weights.unlink(missing_ok=True)
+        self._weights = weights
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Let a later `fit` begin where it wants to."""
         self.model._initial_epoch = None
 
-    def _weights_before(self) -> Path | None:
-        """Return the weights that this callback saved before; no other file is ever removed."""
-        if not self._manifest.exists():
-            return None
-        return self.folder / Path(json.loads(self._manifest.read_text(encoding="utf-8"))["weights"])
-
     def _restore(self) -> int:
         content = self._read()
         self._check(content)
-        weights = self.folder / str(content["weights"])
+        self._weights = self.folder / str(content["weights"])
         optimizer = self.model.optimizer
         if optimizer is not None and not optimizer.built:
             optimizer.build(self.model.trainable_variables)
-        self.model.load_weights(weights)
+        self.model.load_weights(self._weights)
         for part, saved in zip(self._parts, content["parts"], strict=True):
             part.restore(saved["state"])
         try:

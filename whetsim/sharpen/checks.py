@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -129,6 +131,31 @@ def check_count(where: str, name: str, value: object, smallest: int) -> int:
     if count < smallest:
         raise TrainingError(f"{where}: {name} is too small (got {count}; need >= {smallest}).")
     return count
+
+
+def not_a_state(where: str, state: Mapping[str, Any], *needed: str) -> TrainingError:
+    """Return the error for a state that lacks what is needed."""
+    return TrainingError(
+        f"{where}: this is not a state of it (got {', '.join(sorted(state)) or 'nothing'}; need "
+        f"{', '.join(needed)}). Take one that state() returned."
+    )
+
+
+def logged(where: str, name: str, logs: Mapping[str, Any] | None) -> float:
+    """Return an entry of an epoch's logs.
+
+    Raises
+    ------
+    TrainingError
+        If there is none of this name.
+    """
+    logs = logs or {}
+    if name not in logs:
+        raise TrainingError(
+            f"{where}: the logs have no '{name}' (got {', '.join(sorted(logs))}). "
+            "Pass validation data to fit, or monitor one of these."
+        )
+    return float(logs[name])
 
 
 def check_key(where: str, key: ArrayLike, distinct: bool = True) -> NDArray[np.uint8]:

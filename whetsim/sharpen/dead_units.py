@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,36 +18,7 @@ class DeadUnitWarning(UserWarning):
     """Outputs of a trained network never fire, or always do."""
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class DeadUnits:
-    """The units of one layer that give the same answer to every sample of a probe.
-
-    Parameters
-    ----------
-    n_units, n_samples : int
-        Units of the layer, samples of the probe.
-    never, always : int array, read-only
-        Indices, in the layer's flattened output, of the units that never and always fire.
-    """
-
-    n_units: int
-    n_samples: int
-    never: NDArray[np.intp]
-    always: NDArray[np.intp]
-
-    @property
-    def n_never(self) -> int:
-        """How many units never fire."""
-        return len(self.never)
-
-    @property
-    def n_always(self) -> int:
-        """How many units always fire."""
-        return len(self.always)
-
-
-def find_dead_units(model: keras.Model, x: ArrayLike) -> dict[str, DeadUnits]:
+def find_dead_units(model: keras.Model, x: ArrayLike) -> Mapping[str, LayerActivity]:
     """Find the units that never or always fire when the network is fully sharp.
 
     Parameters
@@ -60,8 +30,8 @@ def find_dead_units(model: keras.Model, x: ArrayLike) -> dict[str, DeadUnits]:
 
     Returns
     -------
-    dict of str to DeadUnits
-        By name of the layer, in the order of `spiking_layers`.
+    mapping of str to LayerActivity
+        By name of the layer, in the order of `spiking_layers`; see its `never` and `always`.
 
     Raises
     ------
@@ -73,27 +43,17 @@ def find_dead_units(model: keras.Model, x: ArrayLike) -> dict[str, DeadUnits]:
     >>> find_dead_units(model, x_train[:1000])["output"].n_never  # doctest: +SKIP
     3
     """
-    return dead_units(observe(model, x, sharp=True).layers)
-
-
-def dead_units(layers: Mapping[str, LayerActivity]) -> dict[str, DeadUnits]:
-    """Return the dead units of layers that were observed."""
-    result = {}
-    for name, layer in layers.items():
-        never, always = layer.never, layer.always
-        never.flags.writeable = always.flags.writeable = False
-        result[name] = DeadUnits(layer.n_units, layer.n_samples, never, always)
-    return result
+    return observe(model, x, sharp=True).layers
 
 
 def warn_of_dead_outputs(
-    dead: Mapping[str, DeadUnits], targets: ArrayLike | None = None, stacklevel: int = 2
+    dead: Mapping[str, LayerActivity], targets: ArrayLike | None = None, stacklevel: int = 2
 ) -> None:
     """Warn if units of the last layer are dead; elsewhere they cost nothing but their place.
 
     Parameters
     ----------
-    dead : mapping of str to DeadUnits
+    dead : mapping of str to LayerActivity
         What `find_dead_units` returned.
     targets : array_like, shape (n_samples, n_units) or the like, optional
         What the outputs should be, where they are a picture and not a key: a pixel that is always
@@ -150,5 +110,5 @@ def _wanted(targets: ArrayLike, name: str, n_units: int) -> NDArray[np.bool_]:
     return result
 
 
-def _counts(name: str, n_never: int, n_always: int, units: DeadUnits) -> str:
+def _counts(name: str, n_never: int, n_always: int, units: LayerActivity) -> str:
     return f"'{name}': {n_never:,} never fire and {n_always:,} always fire, of {units.n_units:,}"

@@ -25,7 +25,7 @@ from whetsim.report.diary_file import (
     read_lines_before,
 )
 from whetsim.sharpen.checks import TrainingError, check_count, check_number, check_positive
-from whetsim.sharpen.dead_units import dead_units, warn_of_dead_outputs
+from whetsim.sharpen.dead_units import warn_of_dead_outputs
 from whetsim.sharpen.layers import SpikingActivation
 from whetsim.sharpen.observe import QUANTILES, Observation, check_samples, observe
 from whetsim.sharpen.state import find_layers, is_fully_sharp, sync
@@ -198,10 +198,9 @@ class Diary(keras.callbacks.Callback):  # type: ignore[misc]
         if not is_fully_sharp(self.model):
             return
         seen, y = self._observe(self._validation, sharp=True), self._validation.y
-        dead = dead_units(seen.layers)
-        *_, last = dead.values()
+        *_, last = seen.layers.values()
         is_map = y[0].size == seen.outputs[0].size == last.n_units and not _is_one_hot(y)
-        warn_of_dead_outputs(dead, y if is_map else None)
+        warn_of_dead_outputs(seen.layers, y if is_map else None)
 
     def _is_there(self) -> bool:
         return self.path.is_file() and self.path.stat().st_size > 0
@@ -246,8 +245,8 @@ class Diary(keras.callbacks.Callback):  # type: ignore[misc]
             validation=validation,
             train=train,
             spikes_per_sample={name: layer.spikes_per_sample for name, layer in layers.items()},
-            never={name: len(layer.never) for name, layer in layers.items()},
-            always={name: len(layer.always) for name, layer in layers.items()},
+            never={name: layer.n_never for name, layer in layers.items()},
+            always={name: layer.n_always for name, layer in layers.items()},
             margins={
                 name: tuple(map(_finite, layer.margins.values())) for name, layer in layers.items()
             },

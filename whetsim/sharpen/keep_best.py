@@ -11,7 +11,7 @@ from typing import Any, final
 
 import keras
 
-from whetsim.sharpen.checks import TrainingError
+from whetsim.sharpen.checks import TrainingError, logged, not_a_state
 from whetsim.sharpen.state import is_fully_sharp
 
 
@@ -74,10 +74,7 @@ class KeepBestSharp(keras.callbacks.Callback):  # type: ignore[misc]
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
         if not {"best", "best_epoch"} <= set(state):
-            raise TrainingError(
-                f"KeepBestSharp: this is not a state of it (got {', '.join(sorted(state))}; need "
-                "best, best_epoch). Take one that state() returned."
-            )
+            raise not_a_state("KeepBestSharp", state, "best", "best_epoch")
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         if self.best is not None and (self.path is None or not self.path.is_file()):
             raise TrainingError(
@@ -94,14 +91,7 @@ class KeepBestSharp(keras.callbacks.Callback):  # type: ignore[misc]
         """Keep the weights if they are fully sharp and the best so far."""
         if not is_fully_sharp(self.model):
             return
-        logs = logs or {}
-        if self.monitor not in logs:
-            raise TrainingError(
-                f"KeepBestSharp: the logs have no '{self.monitor}' "
-                f"(got {', '.join(sorted(logs))}). "
-                "Pass validation data to fit, or monitor one of these."
-            )
-        value = float(logs[self.monitor])
+        value = logged("KeepBestSharp", self.monitor, logs)
         if not math.isfinite(value):
             return
         if self.best is None or (value > self.best if self.mode == "max" else value < self.best):

@@ -57,13 +57,29 @@ class LayerActivity:
 
     @property
     def never(self) -> NDArray[np.intp]:
-        """Indices of the units that never fired."""
-        return np.flatnonzero(self.fired == 0)
+        """Indices of the units that never fired, read-only."""
+        return _indices(self.fired == 0)
 
     @property
     def always(self) -> NDArray[np.intp]:
-        """Indices of the units that fired in every sample."""
-        return np.flatnonzero(self.fired == self.n_samples)
+        """Indices of the units that fired in every sample, read-only."""
+        return _indices(self.fired == self.n_samples)
+
+    @property
+    def n_never(self) -> int:
+        """How many units never fired."""
+        return len(self.never)
+
+    @property
+    def n_always(self) -> int:
+        """How many units fired in every sample."""
+        return len(self.always)
+
+
+def _indices(chosen: NDArray[np.bool_]) -> NDArray[np.intp]:
+    result = np.flatnonzero(chosen)
+    result.flags.writeable = False
+    return result
 
 
 @final

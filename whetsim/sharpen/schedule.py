@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from whetsim.sharpen.checks import TrainingError
+
 
 def scheduled_sharpness(
     progress: float,
@@ -47,11 +49,48 @@ def scheduled_sharpness(
         return 1.0
     if not bottom_up:
         return min(max((progress - start) / (stop - start), 0.0), 1.0)
-    turn = turn_length(n_layers, start, stop, intermission)
+    turn = _turn_length(n_layers, start, stop, intermission)
     begins = start + index * (turn + intermission)
     return min(max((progress - begins) / turn, 0.0), 1.0)
 
 
-def turn_length(n_layers: int, start: float, stop: float, intermission: float) -> float:
+def sharpness_of_layers(
+    progress: float,
+    n_layers: int,
+    start: float,
+    stop: float,
+    *,
+    bottom_up: bool = True,
+    intermission: float = 0.0,
+) -> list[float]:
+    """Return the sharpness of all layers, from the input up; see `scheduled_sharpness`."""
+    return [
+        scheduled_sharpness(
+            progress, index, n_layers, start, stop, bottom_up=bottom_up, intermission=intermission
+        )
+        for index in range(n_layers)
+    ]
+
+
+def check_intermission(
+    where: str, n_layers: int, start: float, stop: float, intermission: float
+) -> None:
+    """Check that a schedule from the input up leaves time for every layer.
+
+    Raises
+    ------
+    TrainingError
+        If the intermissions take all of it; `where` is named.
+    """
+    if _turn_length(n_layers, start, stop, intermission) <= 0:
+        most = (stop - start) / (n_layers - 1)
+        raise TrainingError(
+            f"{where}: intermission leaves no time to sharpen {n_layers} layers (got "
+            f"{intermission}; need < {most:g}). Take a shorter one, or more time between start "
+            f"({start}) and stop ({stop})."
+        )
+
+
+def _turn_length(n_layers: int, start: float, stop: float, intermission: float) -> float:
     """Return the time in which one layer is sharpened; not positive if there is none left."""
     return (stop - start - (n_layers - 1) * intermission) / n_layers

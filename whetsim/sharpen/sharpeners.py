@@ -17,9 +17,10 @@ from whetsim.sharpen.checks import (
     check_flag,
     check_number,
     check_part,
+    not_a_state,
 )
 from whetsim.sharpen.layers import SpikingActivation
-from whetsim.sharpen.schedule import scheduled_sharpness, turn_length
+from whetsim.sharpen.schedule import check_intermission, scheduled_sharpness, sharpness_of_layers
 from whetsim.sharpen.state import apply_sharpness, find_layers, sync
 
 _MEANING = "a part of the training: 0.25 is after a quarter of all epochs"
@@ -66,10 +67,7 @@ class Sharpener(keras.callbacks.Callback):  # type: ignore[misc]
         """
         where, saved, own = type(self).__name__, state.get("settings"), self._settings()
         if not isinstance(saved, Mapping):
-            raise TrainingError(
-                f"{where}: this is not a state of it (got {', '.join(sorted(state)) or 'nothing'}; "
-                "need settings). Take one that state() returned."
-            )
+            raise not_a_state(where, state, "settings")
         for name, value in own.items():
             if saved.get(name) != value:
                 raise TrainingError(
@@ -196,10 +194,8 @@ class SimpleSharpener(Sharpener):
             steps = int(self.params["steps"])
             done = (self._epoch - self.start) * steps + min(self._batches_done(batch), steps)
         n_layers = len(self._layers)
-        if not self.bottom_up:
-            return [min(max(done / self.steps, 0.0), 1.0)] * n_layers
-        turns = [done - index * self.steps for index in range(n_layers)]
-        return [min(max(turn / self.steps, 0.0), 1.0) for turn in turns]
+        stop = self.steps * (n_layers if self.bottom_up else 1)
+        return sharpness_of_layers(done, n_layers, 0, stop, bottom_up=self.bottom_up)
 
 
 @final
@@ -281,15 +277,8 @@ class ScheduledSharpener(Sharpener):
         where, n_layers = type(self).__name__, len(self._layers)
         if self.schedule is not None:
             self._check_names(self.schedule)
-        elif self.bottom_up and (
-            turn_length(n_layers, self.start, self.stop, self.intermission) <= 0
-        ):
-            most = (self.stop - self.start) / (n_layers - 1)
-            raise TrainingError(
-                f"{where}: intermission leaves no time to sharpen {n_layers} layers "
-                f"(got {self.intermission:g}; need < {most:g} between start {self.start:g} and "
-                f"stop {self.stop:g}). Take a shorter one."
-            )
+        elif self.bottom_up:
+            check_intermission(where, n_layers, self.start, self.stop, self.intermission)
 
     def _check_names(self, schedule: Mapping[str, Any]) -> None:
         where, names = type(self).__name__, [str(layer.name) for layer in self._layers]
@@ -314,19 +303,14 @@ class ScheduledSharpener(Sharpener):
         if self.schedule is not None:
             times = [self.schedule[str(layer.name)] for layer in self._layers]
             return [scheduled_sharpness(progress, 0, 1, start, stop) for start, stop in times]
-        n_layers = len(self._layers)
-        return [
-            scheduled_sharpness(
-                progress,
-                index,
-                n_layers,
-                self.start,
-                self.stop,
-                bottom_up=self.bottom_up,
-                intermission=self.intermission,
-            )
-            for index in range(n_layers)
-        ]
+        return sharpness_of_layers(
+            progress,
+            len(self._layers),
+            self.start,
+            self.stop,
+            bottom_up=self.bottom_up,
+            intermission=self.intermission,
+        )
 
 
 def _check_times(where: str, start: object, stop: object) -> tuple[float, float]:

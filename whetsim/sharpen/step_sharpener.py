@@ -7,8 +7,8 @@ from typing import Any, final
 
 import keras
 
-from whetsim.sharpen.checks import TrainingError, check_count, check_flag
-from whetsim.sharpen.schedule import scheduled_sharpness, turn_length
+from whetsim.sharpen.checks import check_count, check_flag
+from whetsim.sharpen.schedule import check_intermission, sharpness_of_layers
 from whetsim.sharpen.state import apply_sharpness, find_layers, sync
 
 
@@ -64,13 +64,8 @@ class StepSharpener:
         self.straight_through = check_flag(where, "straight_through", straight_through)
         self._model = model
         self._layers = find_layers(model, where)
-        n_layers = len(self._layers)
-        if bottom_up and turn_length(n_layers, self.start, self.stop, self.intermission) <= 0:
-            raise TrainingError(
-                f"{where}: intermission leaves no time to sharpen {n_layers} layers (got "
-                f"{intermission}; need < {(self.stop - self.start) / (n_layers - 1):g}). "
-                "Take a shorter one."
-            )
+        if self.bottom_up:
+            check_intermission(where, len(self._layers), self.start, self.stop, self.intermission)
         self._count = 0
         self._apply()
 
@@ -113,17 +108,12 @@ class StepSharpener:
 
     def _apply(self) -> None:
         sync(self._model)
-        n_layers = len(self._layers)
-        values = [
-            scheduled_sharpness(
-                self._count,
-                index,
-                n_layers,
-                self.start,
-                self.stop,
-                bottom_up=self.bottom_up,
-                intermission=self.intermission,
-            )
-            for index in range(n_layers)
-        ]
+        values = sharpness_of_layers(
+            self._count,
+            len(self._layers),
+            self.start,
+            self.stop,
+            bottom_up=self.bottom_up,
+            intermission=self.intermission,
+        )
         apply_sharpness(self._layers, values, self.straight_through)

@@ -10,23 +10,25 @@ import pytest
 from numpy.typing import NDArray
 
 import whetsim
+from tests.engines import SumsSimulation
 from whetsim import layers as L
-from whetsim.backends.exact import ExactBackend, ExactSimulation
+from whetsim.backends.exact import ExactBackend
 from whetsim.connectivity import Dense
 from whetsim.errors import SampleError
 from whetsim.model import InputSpec, Model, Readout
 from whetsim.network import InputPopulation, Population, Projection, SpikingNetwork
 from whetsim.recording import Recording
+from whetsim.sums import NetworkSums
 from whetsim.testing.networks import dense_model, random_samples, ties_and_biases
 
 Rasters = dict[str, NDArray[np.bool_]]
-Decide = Callable[[ExactSimulation, NDArray[np.int32]], Rasters]
+Decide = Callable[[SumsSimulation, NDArray[np.int32]], Rasters]
 
 
 def run_with(network: SpikingNetwork, samples: Any, decide: Decide, **options: Any) -> Recording:
     """Run on an engine that decides as `decide` says."""
 
-    class Engine(ExactSimulation):
+    class Engine(SumsSimulation):
         def rasters(self, values: NDArray[np.int32]) -> Rasters:
             return decide(self, values)
 
@@ -42,18 +44,9 @@ def run_with(network: SpikingNetwork, samples: Any, decide: Decide, **options: A
 def layer_by_layer(decide: Callable[[Population, NDArray[np.float64]], Any]) -> Decide:
     """Decide each population from its sums, and feed what was decided forward."""
 
-    def rasters(engine: ExactSimulation, values: NDArray[np.int32]) -> Rasters:
-        from whetsim.backends.exact import _propagate
-
-        network = engine.network
-        spikes: dict[str, Any] = {network.input.name: values.astype(np.float64)}
-        for population in network.populations:
-            total = np.tile(population.bias.astype(np.float64), (len(values), 1))
-            for projection, operand in engine._ready:
-                if projection.target == population.name:
-                    total += _propagate(projection.connectivity, operand, spikes[projection.source])
-            spikes[population.name] = decide(population, total).astype(np.float64)
-        return {p.name: spikes[p.name].astype(bool) for p in network.populations}
+    def rasters(engine: SumsSimulation, values: NDArray[np.int32]) -> Rasters:
+        sums = NetworkSums(engine.network).of(values, decide)
+        return {p.name: decide(p, sums[p.name]) for p in engine.network.populations}
 
     return rasters
 
@@ -149,7 +142,7 @@ def test_wrapped_sum_is_named_overflow() -> None:
 def test_late_spikes_are_named_wrong_step(network: SpikingNetwork, samples: NDArray[Any]) -> None:
     truth = whetsim.run(network, samples, record="rasters")
 
-    def late(engine: ExactSimulation, values: NDArray[np.int32]) -> Rasters:
+    def late(engine: SumsSimulation, values: NDArray[np.int32]) -> Rasters:
         right = layer_by_layer(lambda p, total: total >= p.threshold)(engine, values)
         return {name: np.roll(raster, 1, axis=0) for name, raster in right.items()}
 
@@ -202,8 +195,8 @@ def test_place_in_a_map_is_named() -> None:
     samples = random_samples(np.random.default_rng(1), network.input.samples, 3)
     truth = whetsim.run(network, samples, record="rasters")
 
-    def flip(engine: ExactSimulation, values: NDArray[np.int32]) -> Rasters:
-        rasters = ExactSimulation.rasters(engine, values)
+    def flip(engine: SumsSimulation, values: NDArray[np.int32]) -> Rasters:
+        rasters = SumsSimulation.rasters(engine, values)
         raster = rasters["c"].copy()
         raster[2, np.ravel_multi_index((4, 1, 3), (5, 5, 4))] ^= True
         return {**rasters, "c": raster}
@@ -273,8 +266,8 @@ def test_model_comparison_lists_ties_and_what_follows() -> None:
     network = whetsim.map_to_spikes(nudged)
     samples = np.array([[1, 1, 1], [0, 0, 0]])
 
-    def other_way(engine: ExactSimulation, values: NDArray[np.int32]) -> Rasters:
-        right = ExactSimulation.rasters(engine, values)
+    def other_way(engine: SumsSimulation, values: NDArray[np.int32]) -> Rasters:
+        right = SumsSimulation.rasters(engine, values)
         first = right["s"].copy()
         first[0] ^= True
         return {"s": first, "t": np.repeat(first, 2, axis=1)}
@@ -296,13 +289,13 @@ def test_model_comparison_calls_a_fault_a_fault(
 ) -> None:
     model = dense_model(np.random.default_rng(1))
 
-    def flip(engine: ExactSimulation, values: NDArray[np.int32]) -> Rasters:
-        rasters = ExactSimulation.rasters(engine, values)
+    def flip(engine: SumsSimulation, values: NDArray[np.int32]) -> Rasters:
+        rasters = SumsSimulation.rasters(engine, values)
         last = rasters["step_2"].copy()
         last[7, 2] ^= True
         return {**rasters, "step_2": last}
 
-    sums = ExactSimulation(network, "pipelined").sums(samples.astype(np.int32))["step_2"][7, 2]
+    sums = NetworkSums(network).of(samples.astype(np.int32))["step_2"][7, 2]
     assert sums != network["step_2"].threshold[2]
     result = whetsim.compare_with_model(model, run_with(network, samples, flip))
     assert [(f.sample, f.population, f.neuron) for f in result.faults] == [(7, "step_2", 2)]
@@ -367,8 +360,8 @@ def test_a_wrong_pool_spike_is_a_fault() -> None:
     network = whetsim.map_to_spikes(model)
     samples = random_samples(np.random.default_rng(0), model.input, 5)
 
-    def flip(engine: ExactSimulation, values: NDArray[np.int32]) -> Rasters:
-        rasters = ExactSimulation.rasters(engine, values)
+    def flip(engine: SumsSimulation, values: NDArray[np.int32]) -> Rasters:
+        rasters = SumsSimulation.rasters(engine, values)
         pooled = rasters["p"].copy()
         pooled[3, 1] ^= True
         return {**rasters, "p": pooled}

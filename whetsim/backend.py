@@ -202,6 +202,18 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
             Population to bool array ``(n_samples, n_neurons)``.
         """
 
+    def record(self, samples: NDArray[Any], recorder: Recorder) -> None:
+        """Run a block of samples and hand what happened to a recorder.
+
+        Samples are whole numbers in the input range, not yet encoded. The time that reading out
+        takes is added to `read_s`.
+        """
+        values = encode_samples(samples, self.network.input)
+        rasters = self.rasters(values)
+        start = time.perf_counter()
+        recorder.add(values, rasters)
+        self.read_s += time.perf_counter() - start
+
     def run(
         self,
         samples: ArrayLike,
@@ -244,6 +256,8 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
         integers = to_integers(samples, source, input_scale)
         recorder = Recorder(self.network, record)
         digest = hashlib.blake2b(digest_size=16)
+        low, high = source.samples.low, source.samples.high
+        narrow = np.result_type(np.min_scalar_type(low), np.min_scalar_type(high)).newbyteorder("<")
         rounding, run_s, read_s = 0.0, 0.0, 0.0
         size = max(1, self.block_values // max(1, source.size + self.network.n_neurons))
         with _progress(progress, len(integers)) as report:
@@ -253,17 +267,14 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
                 if source.rounds:
                     floats = np.asarray(samples)[start : start + size]
                     rounding = max(rounding, rounding_of(floats, block, source))
-                block = np.ascontiguousarray(block, dtype="<i4")
+                block = np.ascontiguousarray(block, dtype=narrow)
                 digest.update(block.data)
-                values = encode_samples(block, source)
                 self.read_s = 0.0
                 self.report = partial(_report_from, report, start)
                 with _named_failures(self.backend.name):
-                    rasters = self.rasters(values)
-                middle = time.perf_counter()
-                recorder.add(values, rasters)
-                run_s += middle - begin - self.read_s
-                read_s += time.perf_counter() - middle + self.read_s
+                    self.record(block, recorder)
+                run_s += time.perf_counter() - begin - self.read_s
+                read_s += self.read_s
                 report(start + len(block))
         return recorder.finish(
             backend=self.backend.name,

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from whetsim.backends.exact import ExactSimulation
 from whetsim.coding import encode_samples
 from whetsim.errors import SampleError
 from whetsim.recording import Recording
+from whetsim.sums import NetworkSums
 
 __all__ = ["Agreement", "Comparison", "Difference", "agreement", "compare"]
 
@@ -206,7 +206,7 @@ def _first(
 def _sum(a: Recording, sample: int, name: str, neuron: int) -> int:
     assert a.samples is not None
     values = encode_samples(a.samples[sample : sample + 1], a.network.input)
-    return int(ExactSimulation(a.network, "pipelined").sums(values)[name][0, neuron])
+    return int(NetworkSums(a.network).of(values)[name][0, neuron])
 
 
 def _cause(

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from whetsim.backends.exact import ExactSimulation
 from whetsim.coding import encode_samples, to_integers
 from whetsim.network import SpikingNetwork
+from whetsim.sums import NetworkSums
 
 __all__ = ["EDGES", "Margins", "margins"]
 
@@ -62,13 +62,13 @@ def margins(network: SpikingNetwork, samples: ArrayLike) -> Margins:
         If the samples do not fit the network.
     """
     integers = to_integers(samples, network.input)
-    simulation = ExactSimulation(network, "pipelined")
+    sums_of_network = NetworkSums(network)
     smallest = {p.name: np.inf for p in network.populations}
     histogram = {p.name: np.zeros(len(EDGES) - 1, dtype=np.int64) for p in network.populations}
     size = max(1, BLOCK_VALUES // max(1, network.n_neurons))
     for start in range(0, len(integers), size):
         values = encode_samples(integers[start : start + size], network.input)
-        for name, sums in simulation.sums(values).items():
+        for name, sums in sums_of_network.of(values).items():
             exponent = network[name].exponent.astype(np.int32)
             margin = np.abs(np.ldexp(sums, -exponent) - 0.5)
             smallest[name] = min(smallest[name], float(margin.min(initial=np.inf)))

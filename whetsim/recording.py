@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -112,7 +111,7 @@ class Recording:
                 f"{did_you_mean(name, self.packed)}"
             )
         size = self.network[name].size
-        bits = np.unpackbits(self.packed[name], axis=1, count=size)
+        bits = np.unpackbits(self.packed[name], axis=1, count=size, bitorder="little")
         return bits.astype(bool)
 
     @property
@@ -176,8 +175,6 @@ class Recorder:
             name: np.asarray(np.count_nonzero(raster, axis=1), dtype=np.int64)
             for name, raster in spikes.items()
         }
-        for name, counts in counted.items():
-            self._append("counts", name, counts)
         synops = {p.name: np.zeros(len(values), dtype=np.int64) for p in network.populations}
         for projection in network.projections:
             fan_out = projection.connectivity.fan_out
@@ -187,16 +184,32 @@ class Recorder:
             # float64 counts are exact here and let BLAS add them up.
             sums = spikes[projection.source] @ fan_out.astype(np.float64)
             synops[projection.target] += np.rint(sums).astype(np.int64)
-        for name, counts in synops.items():
-            self._append("synops", name, counts)
-        for name, raster in rasters.items():
-            packed = np.packbits(raster, axis=1)
-            self._append("digests", name, _digests(packed))
-            if self.record == "rasters":
-                self._append("packed", name, packed)
-        if network.readout is not None:
-            self._append("scores", "", network.readout.scores(rasters[network.output]))
-        self.n_samples += len(values)
+        words = {name: _words(raster) for name, raster in rasters.items()}
+        digests = {name: _digests(array) for name, array in words.items()}
+        self.add_counted(counted, synops, digests, words, rasters[network.output])
+
+    def add_counted(
+        self,
+        counts: Mapping[str, NDArray[np.int64]],
+        synops: Mapping[str, NDArray[np.int64]],
+        digests: Mapping[str, NDArray[np.uint64]],
+        words: Mapping[str, NDArray[np.uint64]],
+        output: NDArray[np.bool_],
+    ) -> None:
+        """Add one block of which everything was counted already.
+
+        `words` are the rasters, 64 neurons in one; `output` is the raster that the readout decodes.
+        """
+        of_kind: dict[str, Mapping[str, NDArray[Any]]]
+        of_kind = {"counts": counts, "synops": synops, "digests": digests}
+        if self.record == "rasters":
+            of_kind["packed"] = {n: _bytes(w, self.network[n].size) for n, w in words.items()}
+        for kind, arrays in of_kind.items():
+            for name, array in arrays.items():
+                self._append(kind, name, array)
+        if self.network.readout is not None:
+            self._append("scores", "", self.network.readout.scores(output))
+        self.n_samples += len(output)
 
     def finish(self, **details: Any) -> Recording:
         """Return the recording of all blocks so far."""
@@ -236,6 +249,30 @@ class Recorder:
         return MappingProxyType(result)
 
 
-def _digests(packed: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    rows = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in packed)
-    return np.frombuffer(b"".join(rows), dtype="<u8").astype(np.uint64)
+def _words(raster: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Return rasters (n, n_neurons) as words: bit i % 64 of word i // 64 is neuron i."""
+    n, size = raster.shape
+    packed = np.zeros((n, -(-size // 64) * 8), np.uint8)
+    packed[:, : -(-size // 8)] = np.packbits(raster, axis=1, bitorder="little")
+    return packed.view("<u8").astype(np.uint64, copy=False)
+
+
+def _bytes(words: NDArray[np.uint64], n_neurons: int) -> NDArray[np.uint8]:
+    """Return words as the bytes that a recording keeps."""
+    whole = words.astype("<u8", copy=False).view(np.uint8)
+    return np.ascontiguousarray(whole[:, : -(-n_neurons // 8)])
+
+
+def _digests(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return a fingerprint of each row: the sum of every word and its number, mixed.
+
+    The mixing is that of splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
+    generators, OOPSLA 2014).
+    """
+    with np.errstate(over="ignore"):
+        place = np.arange(1, words.shape[1] + 1, dtype=np.uint64)
+        z = words + place * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        result: NDArray[np.uint64] = (z ^ (z >> np.uint64(31))).sum(axis=1, dtype=np.uint64)
+    return result

@@ -16,12 +16,12 @@ PACKAGE = Path(whetsim.__file__).parent
 
 ORDER = (
     {"errors", "progress"},
-    {"layers", "model"},
+    {"layer", "windows", "layers", "model"},
     {"connectivity", "network", "formats", "reference"},
-    {"grid", "affine", "mapping", "coding", "recording"},
+    {"grid", "affine", "mapping", "coding", "recording", "sums"},
     {"backend"},
     {"registry", "runner"},
-    {"backends", "comparison", "margin", "model_comparison"},
+    {"backends", "comparison", "margin", "model_comparison", "diagnosis"},
     {"bundled", "datasets", "report", "cli"},
 )
 """Parts of the package; a part may import what stands in its own row or above."""

@@ -19,6 +19,7 @@ from whetsim.model import INPUT, InputSpec, Model, Readout
 from whetsim.network import SpikingNetwork
 from whetsim.registry import backend_names, get_backend
 from whetsim.runner import run
+from whetsim.sums import NetworkSums
 from whetsim.testing.networks import (
     all_kinds,
     conv_model,
@@ -149,12 +150,11 @@ def test_what_a_recording_says_about_its_run(network: SpikingNetwork) -> None:
     assert min(timing.build_s, timing.run_s, timing.read_s) >= 0
 
 
-def test_sums_of_the_exact_simulation(network: SpikingNetwork) -> None:
+def test_sums_are_whole_numbers(network: SpikingNetwork) -> None:
     samples = samples_for(network, 5)
     values = encode_samples(to_integers(samples, network.input), network.input)
-    simulation = get_backend("exact").prepare(network)
     for n in (5, 0):
-        sums = simulation.sums(values[:n])
+        sums = NetworkSums(network).of(values[:n])
         for population in network.populations:
             assert sums[population.name].shape == (n, population.size)
             assert np.array_equal(sums[population.name], np.rint(sums[population.name]))
@@ -265,7 +265,9 @@ TIES = map_to_spikes(ties_and_biases())
             r"Did you mean 'exact'\?",
         ),
         ({"backend": ""}, UnknownNameError, "no backend named ''; registered: "),
-        ({"threads": 3}, UnsupportedError, "exact: no option 'threads'; it has: none"),
+        ({"speed": 3}, UnsupportedError, "exact: no option 'speed'; it has: threads"),
+        ({"threads": 0}, UnsupportedError, "exact: threads must be a whole number in 1..4096"),
+        ({"threads": "2"}, UnsupportedError, r"exact: threads must be .* \(got '2'\)"),
         (
             {"encoding": "bitplan"},
             UnsupportedError,

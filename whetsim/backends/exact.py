@@ -1,109 +1,226 @@
-"""Backend ``exact``: the network in integer arithmetic, layer by layer, many samples at once.
+"""Backend ``exact``: the network in integer arithmetic; the definition of what others must compute.
 
-Every sum is a whole number below 2^53, which double precision holds exactly whatever the order of
-addition. So a matrix product in float64 is integer arithmetic at the speed of BLAS.
+Event-driven and layer by layer: a neuron that fired adds its row of weights to the sums of its
+targets. Every sum is a whole number that int32 or float64 holds, so the order of addition changes
+nothing. The loops are compiled (`exact_kernels`); threads share the samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whetsim.backend import Backend, Capabilities, Schedule, Simulation
-from whetsim.connectivity import Connectivity, Convolution, Dense, Listed
-from whetsim.network import SpikingNetwork
+from whetsim.coding import encode_samples
+from whetsim.errors import UnsupportedError
+from whetsim.network import Projection, SpikingNetwork
+from whetsim.recording import Recorder
+
+if TYPE_CHECKING:
+    from whetsim.backends.exact_layers import Events, Layout, Scratch
 
 __all__ = ["ExactBackend"]
 
-Floats = NDArray[np.float64]
-CHUNK_VALUES = 2**22
-"""Largest intermediate array of a convolution, in values; 32 MiB."""
+PART_UNITS = 2**20
+"""Neurons times samples that a thread takes at once: their sums stay in its cache."""
 
 
 class ExactBackend(Backend):
-    """Integer arithmetic; the definition of what all other backends must compute."""
+    """Integer arithmetic, event-driven, compiled."""
 
     name = "exact"
     capabilities = Capabilities(kind="reference")
+    options: ClassVar[Mapping[str, str]] = {
+        "threads": "number of threads; by default all cores that the process may use"
+    }
 
     def versions(self) -> Mapping[str, str]:
         from whetsim import __version__
 
-        return {"whetsim": __version__, "numpy": np.__version__}
+        return {"whetsim": __version__, "numpy": np.__version__, "numba": version("numba")}
 
     def build(self, network: SpikingNetwork, schedule: Schedule, **options: Any) -> Simulation:
-        return ExactSimulation(network, schedule)
+        threads = options.get("threads", _cores())
+        if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 4096:
+            raise UnsupportedError(
+                f"exact: threads must be a whole number in 1..4096 (got {threads!r})."
+            )
+        return ExactSimulation(network, schedule, threads)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What some samples did: figures for each sample, spikes as words."""
+
+    counts: Mapping[str, NDArray[np.int64]]
+    synops: Mapping[str, NDArray[np.int64]]
+    digests: Mapping[str, NDArray[np.uint64]]
+    words: Mapping[str, NDArray[np.uint64]]
 
 
 class ExactSimulation(Simulation):
     """Layer after layer. Both schedules are one: no state passes from sample to sample."""
 
-    block_values = 2**21
+    def __init__(self, network: SpikingNetwork, schedule: Schedule, threads: int) -> None:
+        from whetsim.backends.exact_layers import layer_of, layout_of
 
-    def __init__(self, network: SpikingNetwork, schedule: Schedule) -> None:
         super().__init__(network, schedule)
-        self._ready = [(p, _operand(p.connectivity)) for p in network.projections]
+        self._layouts = {p.name: layout_of(network, p) for p in network.populations}
+        self._layers = [layer_of(network, p, self._layouts) for p in network.populations]
+        # What reads bits alone needs no lists of events.
+        self._listed = {
+            projection.source for layer in self._layers for projection in layer.projections
+        }
+        self._fan_out = [_fan_out_of_places(p, self._layouts) for p in network.projections]
+        self._threads = ThreadPoolExecutor(threads)
+        self._local = threading.local()
+        units = max(1, network.input.size + network.n_neurons)
+        self._part_size = int(np.clip(PART_UNITS // units, 1, 256))
+        # What is compiled, or loaded from the cache, belongs to building.
+        self._run_part(np.zeros((1, network.input.size), np.int32))
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+        super().close()
+
+    def record(self, samples: NDArray[Any], recorder: Recorder) -> None:
+        for part in self._parts(samples, partial(encode_samples, source=self.network.input)):
+            output = self._raster(self.network.output, part)
+            recorder.add_counted(part.counts, part.synops, part.digests, part.words, output)
 
     def rasters(self, values: NDArray[np.int32]) -> dict[str, NDArray[np.bool_]]:
-        sums = self.sums(values)
-        return {p.name: sums[p.name] >= p.threshold for p in self.network.populations}
-
-    def sums(self, values: NDArray[np.int32]) -> dict[str, Floats]:
-        """Return ``sum(W s) + B`` of every neuron, ``(n_samples, n_neurons)``, whole numbers."""
-        spikes: dict[str, Floats] = {self.network.input.name: values.astype(np.float64)}
-        sums: dict[str, Floats] = {}
-        for population in self.network.populations:
-            total = np.tile(population.bias.astype(np.float64), (len(values), 1))
-            for projection, operand in self._ready:
-                if projection.target == population.name:
-                    total += _propagate(projection.connectivity, operand, spikes[projection.source])
-            sums[population.name] = total
-            spikes[population.name] = (total >= population.threshold).astype(np.float64)
-        return sums
-
-
-def _operand(connectivity: Connectivity) -> Any:
-    if isinstance(connectivity, Listed):
-        from scipy import sparse
-
-        shape = (connectivity.n_sources, connectivity.n_targets)
-        parts = (connectivity.weight.astype(float), connectivity.target, connectivity.start)
-        return sparse.csr_array(parts, shape=shape)
-    return connectivity.weight.astype(np.float64)
-
-
-def _propagate(connectivity: Connectivity, weight: Any, spikes: Floats) -> Floats:
-    if isinstance(connectivity, Convolution):
-        return _convolve(connectivity, weight, spikes)
-    assert isinstance(connectivity, (Dense, Listed))
-    result: Floats = spikes @ weight
-    return result
-
-
-def _convolve(convolution: Convolution, weight: Floats, spikes: Floats) -> Floats:
-    g = convolution.geometry
-    kh, kw, per_in, n_out = weight.shape
-    per_out = n_out // g.groups
-    result = np.zeros((len(spikes), *g.target))
-    step = max(1, CHUNK_VALUES // max(1, g.target[0] * g.target[1] * kh * kw * g.source[2]))
-    # (group, kernel position and input channel, output channel of the group)
-    kernel = weight.reshape(kh * kw * per_in, g.groups, per_out).transpose(1, 0, 2)
-    for start in range(0, len(spikes), step):
-        maps = spikes[start : start + step].reshape(-1, *g.source)
-        patches = np.zeros((len(maps), *g.target[:2], kh * kw, g.groups, per_in))
-        for i, j, out_y, out_x, in_y, in_x in g.positions():
-            seen = maps[:, in_y[:, None], in_x].reshape(
-                len(maps), len(in_y), len(in_x), g.groups, per_in
+        parts = list(self._parts(values, lambda part: part))
+        return {
+            p.name: np.concatenate(
+                [np.zeros((0, p.size), bool), *(self._raster(p.name, part) for part in parts)]
             )
-            patches[:, out_y[:, None], out_x, i * kw + j] = seen
-        for group in range(g.groups):
-            rows = patches[:, :, :, :, group].reshape(-1, kh * kw * per_in)
-            part = rows @ kernel[group]
-            columns = slice(group * per_out, (group + 1) * per_out)
-            result[start : start + step, :, :, columns] = part.reshape(
-                len(maps), *g.target[:2], per_out
-            )
-    return result.reshape(len(spikes), convolution.n_targets)
+            for p in self.network.populations
+        }
+
+    def _raster(self, name: str, part: _Part) -> NDArray[np.bool_]:
+        words = part.words[name].astype("<u8", copy=False).view(np.uint8)
+        size = self.network[name].size
+        return np.unpackbits(words, axis=1, count=size, bitorder="little").view(np.bool_)
+
+    def _parts(
+        self, samples: NDArray[Any], encode: Callable[[NDArray[Any]], NDArray[np.int32]]
+    ) -> Iterator[_Part]:
+        """Yield what happened, part after part in the order of the samples."""
+        size = self._part_size
+        blocks = [samples[i : i + size] for i in range(0, len(samples), size)]
+        waiting = [self._threads.submit(self._encode_and_run, block, encode) for block in blocks]
+        done = 0
+        try:
+            for block, future in zip(blocks, waiting, strict=True):
+                yield future.result()
+                done += len(block)
+                if done < len(samples):  # the end of the block is reported behind it
+                    self.report(done)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _encode_and_run(
+        self, samples: NDArray[Any], encode: Callable[[NDArray[Any]], NDArray[np.int32]]
+    ) -> _Part:
+        return self._run_part(encode(samples))
+
+    def _run_part(self, values: NDArray[np.int32]) -> _Part:
+        """Run some samples through all layers, on one thread."""
+        from whetsim.backends import exact_kernels as kernels
+        from whetsim.backends.exact_layers import Events, Scratch
+
+        scratch = self._local.__dict__.setdefault("scratch", Scratch())
+        n, source = len(values), self.network.input.name
+        room = kernels.EVENT_ROOM
+        events = {source: self._input_events(values, scratch)}
+        counts = {source: events[source].counts}
+        bits: dict[str, NDArray[np.uint64]] = {}
+        words, digests = {}, {}
+        ones = np.zeros((n, 1), np.uint8)
+        for layer in self._layers:
+            found = bits[layer.name] = layer.bits(events, bits, n, scratch)
+            channels, size = layer.layout.channels, self.network[layer.name].size
+            packed = words[layer.name] = np.empty((n, -(-size // 64)), np.uint64)
+            mixed = digests[layer.name] = np.empty(n, np.uint64)
+            spikes = counts[layer.name] = np.empty(n, np.int64)
+            kernels.pack(found, channels, packed, mixed, spikes)
+            if layer.name in self._listed:
+                numbers = scratch.array(("events", layer.name), (n, size + room), np.int32)
+                shape = (n, layer.layout.n_places + 1)
+                first = scratch.array(("first of", layer.name), shape, np.int64)
+                kernels.list_events(found, channels, numbers, first)
+                events[layer.name] = Events(numbers, spikes, ones, channels, first)
+        return _Part(counts, self._synops(events, bits, counts, n), digests, words)
+
+    def _input_events(self, values: NDArray[np.int32], scratch: Scratch) -> Events:
+        from whetsim.backends import exact_kernels as kernels
+        from whetsim.backends.exact_layers import Events
+
+        n, source = len(values), self.network.input
+        shape = (n, source.size + kernels.EVENT_ROOM)
+        numbers = scratch.array("input events", shape, np.int32)
+        carried = scratch.array("input values", shape, np.float64)
+        counts = np.empty(n, np.int64)
+        every = scratch.array("input", shape, np.float64)
+        kernels.list_values(values, numbers, carried, every, counts)
+        # As one place of all inputs; a convolution counts them by its own places.
+        first = np.stack([np.zeros(n, np.int64), counts], axis=1)
+        if source.is_graded:
+            return Events(numbers, counts, carried, source.size, first, every)
+        return Events(numbers, counts, np.zeros((n, 1), np.uint8), source.size, first)
+
+    def _synops(
+        self,
+        events: Mapping[str, Events],
+        bits: Mapping[str, NDArray[np.uint64]],
+        counts: Mapping[str, NDArray[np.int64]],
+        n: int,
+    ) -> dict[str, NDArray[np.int64]]:
+        """Return how many synapses of each population spikes went through."""
+        from whetsim.backends import exact_kernels as kernels
+
+        synops = {p.name: np.zeros(n, np.int64) for p in self.network.populations}
+        for projection, fan_out in zip(self.network.projections, self._fan_out, strict=True):
+            sums = np.empty(n, np.int64)
+            if fan_out is None:
+                listed = events[projection.source]
+                table = projection.connectivity.fan_out
+                kernels.tally(listed.numbers, listed.counts, table, sums)
+            elif fan_out.ndim == 0:
+                sums = counts[projection.source] * fan_out
+            else:
+                kernels.tally_places(bits[projection.source], fan_out, sums)
+            synops[projection.target] += sums
+        return synops
+
+
+def _fan_out_of_places(
+    projection: Projection, layouts: Mapping[str, Layout]
+) -> NDArray[np.int64] | None:
+    """Return the fan-out as one number, one for each place, or None where neurons differ."""
+    fan_out = projection.connectivity.fan_out
+    if fan_out.min() == fan_out.max():
+        return np.asarray(fan_out[0])
+    if projection.source not in layouts:
+        return None
+    by_place = fan_out.reshape(layouts[projection.source].n_places, -1)
+    if not (by_place == by_place[:, :1]).all():
+        return None
+    return np.ascontiguousarray(by_place[:, 0])
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -21,13 +21,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from whetsim.coding import encode_network, encode_samples, rounding_of, to_integers
 from whetsim.errors import SampleError, UnsupportedError, WhetsimError, did_you_mean
-from whetsim.network import Encoding, SpikingNetwork
+from whetsim.network import Encoding, InputPopulation, SpikingNetwork
 from whetsim.recording import Record, Recorder, Recording, Timing
 
 __all__ = ["Backend", "Capabilities", "ClockedSimulation", "Events", "Schedule", "Simulation"]
 
 Schedule = Literal["pipelined", "sequential"]
-Progress = bool | Callable[[int, int], None]
+Progress = bool | Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
 
     def run(
         self,
-        samples: ArrayLike,
+        samples: ArrayLike | Iterator[ArrayLike],
         *,
         record: Record = "counts",
         input_scale: float | None = None,
@@ -226,15 +226,18 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
 
         Parameters
         ----------
-        samples : array (n_samples, ...)
-            Integers in the input range. See `whetsim.coding.to_integers` for floats.
+        samples : array (n_samples, ...), or iterator of such arrays
+            Integers in the input range. See `whetsim.coding.to_integers` for floats. An array may
+            be mapped from a file (``np.load(..., mmap_mode="r")``); of an iterator, one array at a
+            time is in memory.
         record : str
             ``counts`` keeps spike counts, synops, scores and a fingerprint of each sample;
             ``rasters`` keeps every spike as one bit, and the samples.
         input_scale : float, optional
             Samples are floats that are whole multiples of this.
         progress : bool or callable
-            True shows a bar on a terminal; a callable gets (samples done, samples in all).
+            True shows a bar on a terminal; a callable gets (samples done, samples in all), the
+            latter None for an iterator.
 
         Returns
         -------
@@ -253,34 +256,43 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
                 f"{did_you_mean(record, ('counts', 'rasters'))}"
             )
         source = self.network.input
-        integers = to_integers(samples, source, input_scale)
+        total: int | None = None
+        if isinstance(samples, Iterator):
+            batches = _checked_batches(samples, source, input_scale)
+        else:
+            integers = to_integers(samples, source, input_scale)
+            batches, total = iter([(integers, samples)]), len(integers)
         recorder = Recorder(self.network, record)
         digest = hashlib.blake2b(digest_size=16)
         low, high = source.samples.low, source.samples.high
         narrow = np.result_type(np.min_scalar_type(low), np.min_scalar_type(high)).newbyteorder("<")
         rounding, run_s, read_s = 0.0, 0.0, 0.0
+        kept = []
         size = max(1, self.block_values // max(1, source.size + self.network.n_neurons))
-        with _progress(progress, len(integers)) as report:
-            for start in range(0, len(integers), size):
-                begin = time.perf_counter()
-                block = integers[start : start + size]
-                if source.rounds:
-                    floats = np.asarray(samples)[start : start + size]
-                    rounding = max(rounding, rounding_of(floats, block, source))
-                block = np.ascontiguousarray(block, dtype=narrow)
-                digest.update(block.data)
-                self.read_s = 0.0
-                self.report = partial(_report_from, report, start)
-                with _named_failures(self.backend.name):
-                    self.record(block, recorder)
-                run_s += time.perf_counter() - begin - self.read_s
-                read_s += self.read_s
-                report(start + len(block))
+        with _progress(progress, total) as report:
+            for batch, given in batches:
+                for start in range(0, len(batch), size):
+                    begin = time.perf_counter()
+                    block = batch[start : start + size]
+                    if source.rounds:
+                        floats = np.asarray(given)[start : start + size]
+                        rounding = max(rounding, rounding_of(floats, block, source))
+                    block = np.ascontiguousarray(block, dtype=narrow)
+                    digest.update(block.data)
+                    self.read_s = 0.0
+                    self.report = partial(_report_from, report, recorder.n_samples)
+                    with _named_failures(self.backend.name):
+                        self.record(block, recorder)
+                    run_s += time.perf_counter() - begin - self.read_s
+                    read_s += self.read_s
+                    report(recorder.n_samples)
+                if record == "rasters":
+                    kept.append(_frozen_copy(batch))
         return recorder.finish(
             backend=self.backend.name,
             schedule=self.schedule,
             versions=dict(self.backend.versions()),
-            samples=_frozen_copy(integers) if record == "rasters" else None,
+            samples=_joined(kept, source.size) if record == "rasters" else None,
             samples_digest=digest.hexdigest(),
             input_rounding=rounding,
             timing=Timing(self.build_s, run_s, read_s),
@@ -369,6 +381,26 @@ class ClockedSimulation(Simulation):
         return result
 
 
+def _checked_batches(
+    batches: Iterator[ArrayLike], source: InputPopulation, input_scale: float | None
+) -> Iterator[tuple[NDArray[Any], ArrayLike]]:
+    """Yield integers, and what they were made of, batch after batch."""
+    first = 0
+    for batch in batches:
+        try:
+            integers = to_integers(batch, source, input_scale)
+        except SampleError as error:
+            raise SampleError(f"batch that begins with sample {first}: {error}") from None
+        yield integers, batch
+        first += len(integers)
+
+
+def _joined(batches: list[NDArray[Any]], n_values: int) -> NDArray[Any]:
+    if len(batches) == 1:
+        return batches[0]
+    return _frozen_copy(np.concatenate([np.zeros((0, n_values), np.uint8), *batches]))
+
+
 def _frozen_copy(array: NDArray[Any]) -> NDArray[Any]:
     array = array.copy()
     array.flags.writeable = False
@@ -394,7 +426,9 @@ def _report_from(report: Callable[[int], None], start: int, done: int) -> None:
     report(start + done)
 
 
-def _progress(progress: Progress, total: int) -> AbstractContextManager[Callable[[int], None]]:
+def _progress(
+    progress: Progress, total: int | None
+) -> AbstractContextManager[Callable[[int], None]]:
     from whetsim.progress import progress_reporter
 
     return progress_reporter(progress, total)

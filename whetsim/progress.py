@@ -11,7 +11,7 @@ __all__ = ["progress_reporter"]
 
 @contextmanager
 def progress_reporter(
-    progress: bool | Callable[[int, int], None], total: int, label: str = "samples"
+    progress: bool | Callable[..., None], total: int | None, label: str = "samples"
 ) -> Iterator[Callable[[int], None]]:
     """Yield a function that takes the number of samples done so far."""
     if callable(progress):

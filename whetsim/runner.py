@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -16,7 +17,7 @@ __all__ = ["run"]
 
 def run(
     network: SpikingNetwork,
-    samples: ArrayLike,
+    samples: ArrayLike | Iterator[ArrayLike],
     *,
     backend: str = "exact",
     record: Record = "counts",
@@ -32,7 +33,7 @@ def run(
     Parameters
     ----------
     network : SpikingNetwork
-    samples : array (n_samples, ...)
+    samples : array (n_samples, ...), or iterator of such arrays
         Integers in the input range of the network, samples along the first axis.
     backend : str
         A name that ``whetsim.backend_names()`` lists.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -365,3 +366,45 @@ def test_an_unknown_backend_lists_the_others() -> None:
     ):
         get_backend("nset")
     assert issubclass(UnknownNameError, LookupError)
+
+
+def test_an_iterator_of_batches_is_the_whole_array(network: SpikingNetwork) -> None:
+    samples = samples_for(network, 23)
+    cuts = [samples[:5], samples[5:5], samples[5:6], samples[6:]]
+    told: list[Any] = []
+    for record in ("counts", "rasters"):
+        whole = whetsim.run(network, samples, record=record)
+        parts = whetsim.run(
+            network, iter(cuts), record=record, progress=lambda *report: told.append(report)
+        )
+        assert parts.n_samples == 23
+        assert parts.samples_digest == whole.samples_digest
+        for kind in ("spike_counts", "synops", "digests", "packed"):
+            for name, array in getattr(whole, kind).items():
+                assert np.array_equal(getattr(parts, kind)[name], array)
+    assert told[-1] == (23, None)
+    assert np.array_equal(parts.samples, whole.samples)
+    assert whetsim.compare(whole, parts).n_differences == 0
+
+
+def test_an_iterator_without_samples(network: SpikingNetwork) -> None:
+    recording = whetsim.run(network, iter([]), record="rasters")
+    assert recording.n_samples == 0
+    assert recording.samples is not None
+    assert recording.samples.shape == (0, network.input.size)
+
+
+def test_a_bad_batch_is_named(network: SpikingNetwork) -> None:
+    samples = samples_for(network, 6)
+    bad = samples[3:].astype(np.int64)
+    bad[1] += 10_000
+    with pytest.raises(SampleError, match=r"batch that begins with sample 3: samples: sample 1, "):
+        whetsim.run(network, iter([samples[:3], bad]))
+
+
+def test_samples_mapped_from_a_file(network: SpikingNetwork, tmp_path: Path) -> None:
+    samples = samples_for(network, 9)
+    np.save(tmp_path / "samples.npy", samples)
+    mapped = np.load(tmp_path / "samples.npy", mmap_mode="r")
+    result = whetsim.compare(whetsim.run(network, samples), whetsim.run(network, mapped))
+    assert result.n_differences == 0

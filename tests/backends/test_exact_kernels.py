@@ -118,7 +118,8 @@ def test_every_geometry_at_every_density(geometry: dict[str, Any], density: floa
     layers = conv("a", "input", (3, 4), 4, 6, **geometry)
     for high in (1, 255):
         net = network(layers, (8, 9, 4), high=high)
-        assert kinds(net)["a"] == ["Scattering" if "groups" in geometry else "Sliding"]
+        sliding = "DenseSliding" if high > 1 else "Sliding"
+        assert kinds(net)["a"] == ["Scattering" if "groups" in geometry else sliding]
         check(net, binary((8, 9, 4), density=density) * high)
 
 

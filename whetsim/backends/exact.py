@@ -171,12 +171,11 @@ class ExactSimulation(Simulation):
         numbers = scratch.array("input events", shape, np.int32)
         carried = scratch.array("input values", shape, np.float64)
         counts = np.empty(n, np.int64)
-        every = scratch.array("input", shape, np.float64)
-        kernels.list_values(values, numbers, carried, every, counts)
+        kernels.list_values(values, numbers, carried, counts)
         # As one place of all inputs; a convolution counts them by its own places.
         first = np.stack([np.zeros(n, np.int64), counts], axis=1)
         if source.is_graded:
-            return Events(numbers, counts, carried, source.size, first, every)
+            return Events(numbers, counts, carried, source.size, first, values)
         return Events(numbers, counts, np.zeros((n, 1), np.uint8), source.size, first)
 
     def _synops(

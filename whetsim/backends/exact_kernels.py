@@ -140,6 +140,61 @@ def _plus(builder: Any, total: Any, part: Any, factor: Any, vector: Any) -> Any:
 _add_4, _add_2, _add_1 = (_make_add_rows(width) for width in (4, 2, 1))
 
 
+def _make_window(n_cells: int) -> Any:
+    @intrinsic
+    def window(typing, weight, columns, column, values, taps, begin, across, sums, place):
+        """Add the products of some windows, side by side, with `LANES` columns of the weights.
+
+        The windows begin at `begin`, ``begin + across``, ...; their sums lie `columns` apart.
+        """
+        signature = types.void(weight, columns, column, values, taps, begin, across, sums, place)
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            v = _Vectors(context, builder, signature.args, arguments)
+            i64, vector = ir.IntType(64), v.type_of(0)
+            weights, seen, offsets, totals = v.data(0), v.data(3), v.data(4), v.data(7)
+            row_length, column_, begin_, across_, place_ = map(v.integer, (1, 2, 5, 6, 8))
+            n_taps = make_array(signature.args[4])(context, builder, arguments[4]).nitems
+            cells = [ir.Constant(i64, i) for i in range(n_cells)]
+            homes = [builder.add(place_, builder.mul(cell, row_length)) for cell in cells]
+            firsts = [builder.add(begin_, builder.mul(cell, across_)) for cell in cells]
+            start = [v.load(totals, home, vector) for home in homes]
+            before = builder.block
+            head, body, done = (
+                builder.function.append_basic_block(n) for n in ("head", "body", "done")
+            )
+            builder.branch(head)
+            builder.position_at_end(head)
+            tap = builder.phi(i64)
+            tap.add_incoming(ir.Constant(i64, 0), before)
+            running = [builder.phi(vector) for _ in cells]
+            for phi, value in zip(running, start, strict=True):
+                phi.add_incoming(value, before)
+            builder.cbranch(builder.icmp_signed("<", tap, n_taps), body, done)
+            builder.position_at_end(body)
+            row = builder.add(builder.mul(tap, row_length), column_)
+            part = v.load(weights, row, vector)
+            offset = builder.load(builder.gep(offsets, [tap]))
+            for phi, first in zip(running, firsts, strict=True):
+                factor = builder.load(builder.gep(seen, [builder.add(first, offset)]))
+                phi.add_incoming(_plus(builder, phi, part, factor, vector), body)
+            tap.add_incoming(builder.add(tap, ir.Constant(i64, 1)), body)
+            builder.branch(head)
+            builder.position_at_end(done)
+            for phi, home in zip(running, homes, strict=True):
+                v.store(phi, totals, home, vector)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return window
+
+
+BLOCK = 4
+"""Windows whose sums are kept in registers together."""
+_window_block, _window = _make_window(BLOCK), _make_window(1)
+
+
 @intrinsic
 def _fired(typing, sums, place, thresholds, offset):
     """Return the bits ``sums[place + i] >= thresholds[offset + i]`` of `LANES` channels."""
@@ -261,16 +316,12 @@ def tally_places(bits, table, result):
 
 
 @njit(nogil=True, cache=True)
-def list_values(values, events, numbers, every, counts):
-    """Write number and value of every input that is not 0, and how many, for each sample.
-
-    every (n, n_neurons + EVENT_ROOM) float64 gets all of them, in their places.
-    """
+def list_values(values, events, numbers, counts):
+    """Write number and value of every input that is not 0, and how many, for each sample."""
     for sample in range(len(values)):
         n = 0
         for neuron in range(values.shape[1]):
             value = values[sample, neuron]
-            every[sample, neuron] = value
             # What the next one overwrites is harmless, and a branch would cost more.
             events[sample, n] = neuron
             numbers[sample, n] = value
@@ -414,48 +465,41 @@ def slide_gathered(
 
 
 @njit(nogil=True, cache=True)
-def slide_dense(values, weight, rows, row_ends, columns, column_ends, shape, sums):
-    """Do what `slide` does for every value, 0 or not: values (n, n_neurons + EVENT_ROOM) float64.
+def slide_dense(values, weight, taps, strides, target, row_length, sums):
+    """Add a convolution of every value, 0 or not, to sums ``(n, n_out_y * n_out_x, n_columns)``.
 
     Better for windows of a few values, whose lists would cost more than they save.
+
+    Parameters
+    ----------
+    values : float64 array (n, n_padded)
+        Maps with zeros around them, so that every window is whole.
+    weight : float64 array (n_taps, n_columns)
+    taps : int64 array (n_taps,)
+        Where each value of a window lies, counted from its first.
+    strides, target : (vertical, horizontal)
+        Strides of the window; numbers of output cells.
+    row_length : (values in a padded row, values in a cell)
     """
-    width, kernel_width, channels = shape
     n_columns = weight.shape[1]
     flat = weight.ravel()
-    taps = np.empty(len(weight) + EVENT_ROOM, np.int32)
-    numbers = np.empty(len(weight) + EVENT_ROOM, np.float64)
+    down, across = strides[0] * row_length[0], strides[1] * row_length[1]
     for sample in range(len(values)):
         total, seen = sums[sample].ravel(), values[sample]
-        r0 = 0
-        for y in range(len(row_ends)):
-            c0 = 0
-            for x in range(len(column_ends)):
-                n = 0
-                for r in range(r0, row_ends[y]):
-                    for c in range(c0, column_ends[x]):
-                        size = (columns[c, 2] - columns[c, 1]) * channels
-                        tap = (rows[r, 0] * kernel_width + columns[c, 0]) * channels
-                        cell = (rows[r, 1] * width + columns[c, 1]) * channels
-                        for i in range(0, size, 8):
-                            for j in range(8):  # the next row overwrites those too many
-                                numbers[n + i + j] = seen[cell + i + j]
-                                taps[n + i + j] = tap + i + j
-                        n += size
-                c0 = column_ends[x]
-                place = (y * len(column_ends) + x) * n_columns
-                column = 0
-                while column < n_columns:
-                    left = (n_columns - column) // LANES
-                    step = 4 if left >= 4 else (2 if left >= 2 else 1)
-                    at = place + column
-                    if step == 4:
-                        _add_4(flat, n_columns, taps, numbers, 0, n, 0, column, total, at)
-                    elif step == 2:
-                        _add_2(flat, n_columns, taps, numbers, 0, n, 0, column, total, at)
+        for column in range(0, n_columns, LANES):
+            for y in range(target[0]):
+                x = 0
+                while x < target[1]:
+                    place = (y * target[1] + x) * n_columns + column
+                    begin = y * down + x * across
+                    if x + BLOCK <= target[1]:
+                        _window_block(
+                            flat, n_columns, column, seen, taps, begin, across, total, place
+                        )
+                        x += BLOCK
                     else:
-                        _add_1(flat, n_columns, taps, numbers, 0, n, 0, column, total, at)
-                    column += step * LANES
-            r0 = row_ends[y]
+                        _window(flat, n_columns, column, seen, taps, begin, across, total, place)
+                        x += 1
 
 
 @njit(nogil=True, cache=True)

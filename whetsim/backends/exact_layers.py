@@ -78,7 +78,7 @@ class Events:
         Neurons of a place.
     first : int64 array (n_samples, n_places + 1)
         Where the events of each place begin.
-    every : float64 array (n_samples, n_neurons), optional
+    every : integer array (n_samples, n_neurons), optional
         The values of all neurons, if events carry values.
     """
 
@@ -87,7 +87,7 @@ class Events:
     values: NDArray[Any]
     channels: int
     first: Index
-    every: NDArray[np.float64] | None = None
+    every: NDArray[np.integer[Any]] | None = None
 
     @property
     def weighted(self) -> bool:
@@ -115,10 +115,6 @@ class Sliding:
 
     def add(self, events: Events, sums: NDArray[Any], scratch: Scratch) -> None:
         """Add what the events cause to the sums."""
-        if events.every is not None and len(self.weight) <= DENSE_WINDOW and self.shape[1] > 1:
-            dense = (events.every, self.weight, *self.windows, self.shape, sums)
-            kernels.slide_dense(*dense)
-            return
         channels = self.shape[2]
         first = events.of_places(channels, self.n_places, scratch)
         run = int(events.counts.sum()) * self.shape[1] / (len(sums) * self.n_places)
@@ -127,6 +123,45 @@ class Sliding:
             kernels.slide_gathered(events.numbers, events.values, events.weighted, *common)
         else:
             kernels.slide(events.numbers, events.values, *common)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseSliding:
+    """A convolution with small windows of values that are no mere spikes."""
+
+    source: str
+    weight: NDArray[np.float64]
+    geometry: Geometry
+    after: tuple[int, int]
+
+    @classmethod
+    def of(cls, source: str, weight: NDArray[np.float64], g: Geometry) -> DenseSliding:
+        """Return the convolution with the padding that makes every window whole."""
+        reach = [
+            (out - 1) * stride + (kernel - 1) * dilation + 1
+            for out, stride, kernel, dilation in zip(
+                g.target, g.strides, g.kernel, g.dilation, strict=False
+            )
+        ]
+        down, across = (max(0, reach[axis] - g.before[axis] - g.source[axis]) for axis in range(2))
+        return cls(source, weight, g, (down, across))
+
+    def add(self, events: Events, sums: NDArray[Any], scratch: Scratch) -> None:
+        """Add what the values cause to the sums."""
+        assert events.every is not None
+        g, n = self.geometry, len(sums)
+        (h, w, channels), (top, left) = g.source, g.before
+        width = left + w + self.after[1]
+        shape = (n, top + h + self.after[0], width, channels)
+        padded = scratch.array(("padded", self.source, shape[1:]), shape, np.float64)
+        padded.fill(0)
+        padded[:, top : top + h, left : left + w] = events.every.reshape(n, *g.source)
+        rows, columns = (np.arange(g.kernel[axis]) * g.dilation[axis] for axis in range(2))
+        cells = (rows[:, None, None] * width + columns[:, None]) * channels
+        taps = (cells + np.arange(channels)).ravel()
+        row_length = (width * channels, channels)
+        maps = padded.reshape(n, -1)
+        kernels.slide_dense(maps, self.weight, taps, g.strides, g.target[:2], row_length, sums)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +198,7 @@ class Layer:
     name : str
     layout : Layout
     pool : Pooling, optional
-    projections : tuple of Sliding or Scattering
+    projections : tuple of Sliding, DenseSliding or Scattering
     thresholds : array (1 or n_places, n_columns)
         What the sums, biases left out, must reach.
     """
@@ -171,7 +206,7 @@ class Layer:
     name: str
     layout: Layout
     pool: Pooling | None
-    projections: tuple[Sliding | Scattering, ...]
+    projections: tuple[Sliding | DenseSliding | Scattering, ...]
     thresholds: NDArray[Any]
 
     def bits(
@@ -228,11 +263,16 @@ def layer_of(
     thresholds = layout.pad(missing.reshape(layout.n_places, layout.channels).astype(dtype), never)
     if (thresholds == thresholds[0]).all():
         thresholds = np.ascontiguousarray(thresholds[:1])
-    ready = () if pool is not None else tuple(_projection(p, layout, dtype) for p in projections)
+    ready: tuple[Sliding | DenseSliding | Scattering, ...] = ()
+    if pool is None:
+        values = network.input.name if graded else None
+        ready = tuple(_projection(p, layout, dtype, p.source == values) for p in projections)
     return Layer(population.name, layout, pool, ready, thresholds)
 
 
-def _projection(projection: Projection, layout: Layout, dtype: Any) -> Sliding | Scattering:
+def _projection(
+    projection: Projection, layout: Layout, dtype: Any, has_values: bool
+) -> Sliding | DenseSliding | Scattering:
     source, connectivity = projection.source, projection.connectivity
     if isinstance(connectivity, Dense) and layout.n_places == 1:
         weight = layout.pad(connectivity.weight.astype(dtype))
@@ -245,6 +285,9 @@ def _projection(projection: Projection, layout: Layout, dtype: Any) -> Sliding |
     if isinstance(connectivity, Convolution) and connectivity.geometry.groups == 1:
         g = connectivity.geometry
         weight = layout.pad(connectivity.weight.reshape(-1, g.target[2]).astype(dtype))
+        small = len(weight) <= DENSE_WINDOW and g.input_dilation == (1, 1)
+        if has_values and small and g.kernel != (1, 1) and min(g.before) >= 0:
+            return DenseSliding.of(source, weight, g)
         shape = (g.source[1], g.kernel[1], g.source[2])
         return Sliding(source, weight, _windows(g), shape, g.source[0] * g.source[1])
     start, target, values = _lists(projection)

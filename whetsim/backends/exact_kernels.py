@@ -29,7 +29,9 @@ __all__ = [
     "pool",
     "scatter",
     "slide",
+    "slide_and_fire",
     "slide_dense",
+    "slide_dense_and_fire",
     "slide_gathered",
     "starts",
     "tally",
@@ -569,3 +571,43 @@ def tally(events, counts, table, result):
         for e in range(counts[sample]):
             total += table[events[sample, e]]
         result[sample] = total
+
+
+# Sums and spikes of one sample after the other, where a projection stands alone: its sums stay in
+# the cache.
+
+
+@njit(nogil=True, cache=True)
+def slide_and_fire(
+    events,
+    values,
+    first,
+    weight,
+    rows,
+    row_ends,
+    columns,
+    column_ends,
+    shape,
+    thresholds,
+    sums,
+    bits,
+):
+    """Do `slide`, then `fire`; sums (1, n_places, n_columns) is room for one sample."""
+    for i in range(len(bits)):
+        sums[:] = 0
+        one = slice(i, i + 1)
+        slide(
+            events[one], values[one], first[one], weight, rows, row_ends, columns, column_ends,
+            shape, sums,
+        )  # fmt: skip
+        fire(sums, thresholds, bits[one])
+
+
+@njit(nogil=True, cache=True)
+def slide_dense_and_fire(values, weight, taps, strides, target, row_length, thresholds, sums, bits):
+    """Do `slide_dense`, then `fire`; sums (1, n_places, n_columns) is room for one sample."""
+    for i in range(len(bits)):
+        sums[:] = 0
+        one = slice(i, i + 1)
+        slide_dense(values[one], weight, taps, strides, target, row_length, sums)
+        fire(sums, thresholds, bits[one])

@@ -115,14 +115,29 @@ class Sliding:
 
     def add(self, events: Events, sums: NDArray[Any], scratch: Scratch) -> None:
         """Add what the events cause to the sums."""
-        channels = self.shape[2]
-        first = events.of_places(channels, self.n_places, scratch)
-        run = int(events.counts.sum()) * self.shape[1] / (len(sums) * self.n_places)
+        first = events.of_places(self.shape[2], self.n_places, scratch)
         common = (first, self.weight, *self.windows, self.shape, sums)
-        if self.shape[1] > 1 and run < GATHERED_RUN:
+        if self._gathers(events):
             kernels.slide_gathered(events.numbers, events.values, events.weighted, *common)
         else:
             kernels.slide(events.numbers, events.values, *common)
+
+    def fire(
+        self, events: Events, thresholds: NDArray[Any], sums: NDArray[Any],
+        bits: NDArray[np.uint64], scratch: Scratch,
+    ) -> bool:  # fmt: skip
+        """Set the spikes that the events cause, sample after sample, if that is the quicker way."""
+        if self._gathers(events) or sums.shape[1] == 1:
+            return False
+        first = events.of_places(self.shape[2], self.n_places, scratch)
+        common = (events.numbers, events.values, first, self.weight, *self.windows, self.shape)
+        kernels.slide_and_fire(*common, thresholds, sums, bits)
+        return True
+
+    def _gathers(self, events: Events) -> bool:
+        """Return whether a row of a window has so few events that all rows go into one list."""
+        run = int(events.counts.sum()) * self.shape[1] / (len(events.counts) * self.n_places)
+        return self.shape[1] > 1 and run < GATHERED_RUN
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +163,21 @@ class DenseSliding:
 
     def add(self, events: Events, sums: NDArray[Any], scratch: Scratch) -> None:
         """Add what the values cause to the sums."""
+        arguments = (*self._arguments(events, scratch), sums)
+        kernels.slide_dense(*arguments)
+
+    def fire(
+        self, events: Events, thresholds: NDArray[Any], sums: NDArray[Any],
+        bits: NDArray[np.uint64], scratch: Scratch,
+    ) -> bool:  # fmt: skip
+        """Set the spikes that the values cause, sample after sample."""
+        arguments = (*self._arguments(events, scratch), thresholds, sums, bits)
+        kernels.slide_dense_and_fire(*arguments)
+        return True
+
+    def _arguments(self, events: Events, scratch: Scratch) -> tuple[Any, ...]:
         assert events.every is not None
-        g, n = self.geometry, len(sums)
+        g, n = self.geometry, len(events.every)
         (h, w, channels), (top, left) = g.source, g.before
         width = left + w + self.after[1]
         shape = (n, top + h + self.after[0], width, channels)
@@ -160,8 +188,7 @@ class DenseSliding:
         cells = (rows[:, None, None] * width + columns[:, None]) * channels
         taps = (cells + np.arange(channels)).ravel()
         row_length = (width * channels, channels)
-        maps = padded.reshape(n, -1)
-        kernels.slide_dense(maps, self.weight, taps, g.strides, g.target[:2], row_length, sums)
+        return padded.reshape(n, -1), self.weight, taps, g.strides, g.target[:2], row_length
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,8 +252,13 @@ class Layer:
             kernels.pool(*windows)
             return result
         dtype = self.thresholds.dtype
-        columns = (n, self.layout.n_places, self.layout.n_columns)
-        sums = scratch.array(("sums", self.name), columns, dtype)
+        columns = (self.layout.n_places, self.layout.n_columns)
+        alone = self.projections[0] if len(self.projections) == 1 else None
+        if alone is not None and not isinstance(alone, Scattering):
+            one = scratch.array(("sums of one", columns, dtype), (1, *columns), dtype)
+            if alone.fire(events[alone.source], self.thresholds, one, result, scratch):
+                return result
+        sums = scratch.array(("sums", self.name), (n, *columns), dtype)
         sums.fill(0)
         for projection in self.projections:
             projection.add(events[projection.source], sums, scratch)

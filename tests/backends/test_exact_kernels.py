@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -226,3 +228,15 @@ def test_threads_and_parts_change_nothing(n: int, threads: int) -> None:
     for name in truth.packed:
         assert np.array_equal(once.packed[name], truth.packed[name])
         assert np.array_equal(once.digests[name], truth.digests[name])
+
+
+def test_nowhere_to_keep_what_was_compiled() -> None:
+    """On a read-only system loops are compiled for the process alone."""
+    code = """
+from numba.core.caching import CacheImpl
+CacheImpl._locator_classes = []
+from whetsim.backends.exact_kernels import scatter
+assert type(scatter._cache).__name__ == "NullCache", scatter._cache
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

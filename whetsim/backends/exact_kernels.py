@@ -42,6 +42,14 @@ LANES = 16
 """Channels are padded to a multiple of this: one vector of sums."""
 
 
+def _compiled(function: Any) -> Any:
+    """Compile a loop that lets other threads run; what was compiled is kept on disk."""
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # nowhere to keep it: a read-only system without a home
+        return njit(nogil=True)(function)
+
+
 class _Vectors:
     """What the intrinsics below share: vectors of `LANES` elements in arrays."""
 
@@ -240,7 +248,7 @@ EVENT_ROOM = 8
 """How many entries behind its events `list_events` may write to."""
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def list_events(bits, channels, events, first):
     """Write the numbers of the neurons that fired, and where those of each place begin.
 
@@ -265,7 +273,7 @@ def list_events(bits, channels, events, first):
         first[sample, bits.shape[1]] = n
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _mixed(word, number):
     """Return a word and its number mixed as in `whetsim.recording`."""
     z = word + np.uint64(number) * np.uint64(0x9E3779B97F4A7C15)
@@ -274,7 +282,7 @@ def _mixed(word, number):
     return z ^ (z >> np.uint64(31))
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def pack(bits, channels, packed, digests, counts):
     """Write the spikes neuron after neuron, with a fingerprint and the number of each sample's.
 
@@ -304,7 +312,7 @@ def pack(bits, channels, packed, digests, counts):
         counts[sample] = spikes
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def tally_places(bits, table, result):
     """Write the sum over the spikes of a number for each place; table (n_places,)."""
     for sample in range(len(bits)):
@@ -317,7 +325,7 @@ def tally_places(bits, table, result):
         result[sample] = total
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def list_values(values, events, numbers, counts):
     """Write number and value of every input that is not 0, and how many, for each sample."""
     for sample in range(len(values)):
@@ -331,7 +339,7 @@ def list_values(values, events, numbers, counts):
         counts[sample] = n
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def starts(events, counts, channels, first):
     """Write where the events of each place begin, and where those of the last end.
 
@@ -348,7 +356,7 @@ def starts(events, counts, channels, first):
         first[sample, place + 1 :] = counts[sample]
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def slide(events, values, first, weight, rows, row_ends, columns, column_ends, shape, sums):
     """Add a convolution to sums ``(n, n_out_y * n_out_x, n_columns)``.
 
@@ -412,7 +420,7 @@ def slide(events, values, first, weight, rows, row_ends, columns, column_ends, s
         column += step * LANES
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def slide_gathered(
     events, values, weighted, first, weight, rows, row_ends, columns, column_ends, shape, sums
 ):
@@ -466,7 +474,7 @@ def slide_gathered(
             r0 = row_ends[y]
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def slide_dense(values, weight, taps, strides, target, row_length, sums):
     """Add a convolution of every value, 0 or not, to sums ``(n, n_out_y * n_out_x, n_columns)``.
 
@@ -504,7 +512,7 @@ def slide_dense(values, weight, taps, strides, target, row_length, sums):
                         x += 1
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def scatter(events, values, weighted, counts, start, target, weight, sums):
     """Add listed synapses to sums (n, n_places, n_columns); `target` counts in these.
 
@@ -521,7 +529,7 @@ def scatter(events, values, weighted, counts, start, target, weight, sums):
                     total[target[s]] += weight[s]
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def fire(sums, thresholds, bits):
     """Set the bits of the neurons whose sum reaches their threshold.
 
@@ -542,7 +550,7 @@ def fire(sums, thresholds, bits):
                 bits[sample, place, w] = word
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def pool(source, rows, row_ends, columns, column_ends, width, every, bits):
     """Set the bits of the channels that fired anywhere (or, if `every`, all over) in the window."""
     for sample in range(len(source)):
@@ -563,7 +571,7 @@ def pool(source, rows, row_ends, columns, column_ends, width, every, bits):
             r0 = row_ends[y]
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def tally(events, counts, table, result):
     """Write the sum of a table over the events of each sample."""
     for sample in range(len(events)):
@@ -577,7 +585,7 @@ def tally(events, counts, table, result):
 # the cache.
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def slide_and_fire(
     events,
     values,
@@ -603,7 +611,7 @@ def slide_and_fire(
         fire(sums, thresholds, bits[one])
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def slide_dense_and_fire(values, weight, taps, strides, target, row_length, thresholds, sums, bits):
     """Do `slide_dense`, then `fire`; sums (1, n_places, n_columns) is room for one sample."""
     for i in range(len(bits)):

@@ -131,7 +131,8 @@ class Sliding:
             return False
         first = events.of_places(self.shape[2], self.n_places, scratch)
         common = (events.numbers, events.values, first, self.weight, *self.windows, self.shape)
-        kernels.slide_and_fire(*common, thresholds, sums, bits)
+        arguments = (*common, thresholds, sums, bits)
+        kernels.slide_and_fire(*arguments)
         return True
 
     def _gathers(self, events: Events) -> bool:

@@ -11,6 +11,8 @@ from whetsim.model import InputSpec, Model, Readout
 if TYPE_CHECKING:
     from whetsim import datasets
     from whetsim.comparison import Comparison, agreement, compare
+    from whetsim.diagnosis import Finding, diagnose
+    from whetsim.formats.torch_module import from_torch
     from whetsim.mapping import map_to_spikes
     from whetsim.margin import Margins, margins
     from whetsim.model_comparison import ModelComparison, compare_with_model
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "Finding",
     "InputSpec",
     "Margins",
     "Model",
@@ -33,6 +36,8 @@ __all__ = [
     "compare",
     "compare_with_model",
     "datasets",
+    "diagnose",
+    "from_torch",
     "get_backend",
     "load",
     "map_to_spikes",
@@ -44,6 +49,7 @@ __version__ = "0.1.0.dev0"
 
 _LATE = {
     "Comparison": "whetsim.comparison",
+    "Finding": "whetsim.diagnosis",
     "Margins": "whetsim.margin",
     "ModelComparison": "whetsim.model_comparison",
     "Recording": "whetsim.recording",
@@ -52,6 +58,8 @@ _LATE = {
     "backend_names": "whetsim.registry",
     "compare": "whetsim.comparison",
     "compare_with_model": "whetsim.model_comparison",
+    "diagnose": "whetsim.diagnosis",
+    "from_torch": "whetsim.formats.torch_module",
     "get_backend": "whetsim.registry",
     "map_to_spikes": "whetsim.mapping",
     "margins": "whetsim.margin",

@@ -8,7 +8,7 @@ convolutions as long as only scaling meets them; whatever else becomes a sparse 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,15 @@ from whetsim.connectivity import Geometry, entries
 from whetsim.errors import MappingError
 from whetsim.layers import Shape
 
-__all__ = ["Affine", "Conv", "Matrix", "Operator", "Pick", "pool_geometry"]
+__all__ = [
+    "Affine",
+    "Conv",
+    "Matrix",
+    "Operator",
+    "Pick",
+    "cells_in_windows",
+    "volume_matrix",
+]
 
 MAX_ENTRIES = 2**28
 """Synapses that are listed one by one at most; about 4 GB while mapping."""
@@ -132,6 +140,25 @@ class Affine:
             constant = constant + np.tile(bias.astype(np.float64), constant.size // bias.size)
         return self._each(geometry.target, lambda op: _convolve(op, weight, geometry), constant)
 
+    def pooled(self, pool: L.Pool, weight: float = 1.0) -> Affine:
+        """Return `weight` times the sum under each window of a pool."""
+        if len(self.shape) == 3:
+            geometry = _pool_geometry(pool, self.shape)
+            return self.convolved(np.full(geometry.weight_shape, weight), geometry, None)
+        channels = self.shape[-1]
+        shape = pool.output_shape(self.shape)
+        _refuse_huge(math.prod(shape) * math.prod(pool.pool_size))
+        matrix = volume_matrix(
+            np.full((*pool.pool_size, 1, channels), weight),
+            self.shape,
+            shape,
+            strides=pool.steps,
+            dilation=(1,) * pool.n_axes,
+            before=[before for before, _ in pool.explicit_padding(self.shape[:-1])],
+            groups=channels,
+        )
+        return self.multiplied(shape, matrix)
+
     def times(self, factors: Floats) -> Affine:
         """Return every unit times its own factor."""
         n = len(factors)
@@ -145,19 +172,69 @@ class Affine:
         return Affine(shape, terms, np.sum([part.constant for part in parts], axis=0))
 
 
-def pool_geometry(pool: L.MaxPool2D | L.AveragePool2D, shape: Shape) -> Geometry:
+def _pool_geometry(pool: L.Pool, shape: Shape) -> Geometry:
     """Return how the window of `pool` slides over a map of `shape`, each channel by itself."""
     h, w, channels = shape
     (top, _), (left, _) = pool.explicit_padding((h, w))
-    target = pool.output_shape(shape)
+    out_h, out_w, _ = pool.output_shape(shape)
+    (kh, kw), (sy, sx) = pool.pool_size, pool.steps
     return Geometry(
         source=(h, w, channels),
-        target=(target[0], target[1], channels),
-        kernel=pool.pool_size,
-        strides=pool.steps,
+        target=(out_h, out_w, channels),
+        kernel=(kh, kw),
+        strides=(sy, sx),
         before=(top, left),
         groups=channels,
     )
+
+
+def cells_in_windows(pool: L.Pool, shape: Shape) -> Floats:
+    """Return for each unit of a pool how many cells its window holds, padding not counted."""
+    *places, channels = pool.output_shape(shape)
+    counts: Floats = np.ones(())
+    for axis, (before, _) in enumerate(pool.explicit_padding(shape[:-1])):
+        first = np.arange(places[axis]) * pool.steps[axis] - before
+        behind = np.minimum(first + pool.pool_size[axis], shape[axis])
+        counts = np.multiply.outer(counts, behind - np.maximum(first, 0))
+    return np.repeat(counts.ravel(), channels)
+
+
+def volume_matrix(
+    weight: Floats,
+    source: Shape,
+    target: Shape,
+    *,
+    strides: Sequence[int],
+    dilation: Sequence[int],
+    before: Sequence[int],
+    groups: int,
+) -> Any:
+    """Return a convolution over any number of axes as a CSR array ``(n_sources, n_targets)``.
+
+    `weight` is ``(*kernel size, input channels / groups, output channels)``, `before` the padding
+    in front of each axis.
+    """
+    _refuse_huge(math.prod(target) * math.prod(weight.shape[:-1]))
+    *kernel, per_in, n_out = weight.shape
+    cells, places = (np.arange(math.prod(s[:-1])).reshape(s[:-1]) for s in (source, target))
+    empty = np.zeros(0, np.int64)
+    parts = [(empty, empty, np.zeros(0))]
+    for position in np.ndindex(*kernel):
+        reached, read = [], []
+        for axis, i in enumerate(position):
+            place = np.arange(target[axis])
+            cell = place * strides[axis] + i * dilation[axis] - before[axis]
+            inside = (cell >= 0) & (cell < source[axis])
+            reached.append(place[inside])
+            read.append(cell[inside])
+        c_in, c_out = np.nonzero(weight[position])
+        values = weight[position][c_in, c_out]
+        c_in = c_in + c_out // (n_out // groups) * per_in
+        rows = np.add.outer(cells[np.ix_(*read)].ravel() * source[-1], c_in)
+        columns = np.add.outer(places[np.ix_(*reached)].ravel() * n_out, c_out)
+        parts.append((rows.ravel(), columns.ravel(), np.tile(values, len(rows))))
+    rows, columns, values = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return sparse.csr_array((values, (rows, columns)), (math.prod(source), math.prod(target)))
 
 
 def as_matrix(op: Operator) -> Any:
@@ -194,6 +271,8 @@ def _gather(op: Operator, index: Index) -> Operator:
 
 def _scale(op: Operator, factors: Floats, period: int) -> Operator:
     """Scale each target; `factors` repeat with `period`."""
+    if (factors == 1.0).all():
+        return op
     match op:
         case Pick(index, n_sources, scale):
             return Pick(index, n_sources, factors if scale is None else scale * factors)

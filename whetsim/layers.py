@@ -2,249 +2,89 @@
 
 Each layer is a frozen value: its name, the names of its inputs, its parameters. A layer knows the
 shape it produces and nothing about how it is computed: `reference.py` computes, `mapping.py` maps.
-Shapes are those of one sample. Maps are ``(height, width, channels)``; kernels are
-``(kernel height, kernel width, input channels / groups, output channels)``.
+Shapes are those of one sample. Layers with a sliding window stand in `windows.py`, all others here;
+this module has the names of all.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from whetsim.errors import FormatError, did_you_mean, quote
+from whetsim.layer import (
+    MAX_EXTENT,
+    FloatArray,
+    Layer,
+    Shape,
+    finite,
+    whole_number,
+    whole_numbers,
+)
+from whetsim.windows import (
+    AveragePool,
+    AveragePool2D,
+    AveragePool3D,
+    Conv2D,
+    Conv2DTranspose,
+    Conv3D,
+    Convolution,
+    DepthwiseConv2D,
+    ExplicitPadding,
+    GlobalAveragePool2D,
+    GlobalMaxPool2D,
+    MaxPool,
+    MaxPool2D,
+    MaxPool3D,
+    Padding,
+    Pool,
+    Upsample2D,
+    ZeroPad2D,
+    checked_padding,
+    resolve_padding,
+)
 
 __all__ = [
     "KINDS",
+    "MAX_EXTENT",
     "Activation",
     "Add",
+    "AveragePool",
     "AveragePool2D",
+    "AveragePool3D",
     "BatchNorm",
     "Concat",
     "Conv2D",
     "Conv2DTranspose",
+    "Conv3D",
+    "Convolution",
     "Dense",
     "DepthwiseConv2D",
+    "ExplicitPadding",
     "Flatten",
     "FloatArray",
     "GlobalAveragePool2D",
     "GlobalMaxPool2D",
     "Layer",
+    "MaxPool",
     "MaxPool2D",
+    "MaxPool3D",
     "Padding",
     "Permute",
+    "Pool",
     "Reshape",
     "Shape",
     "Step",
     "Upsample2D",
+    "ZeroPad2D",
+    "checked_padding",
+    "finite",
     "resolve_padding",
 ]
-
-Shape = tuple[int, ...]
-Pair = tuple[int, int]
-ExplicitPadding = tuple[Pair, Pair]
-Padding = Literal["valid", "same"] | ExplicitPadding
-FloatArray = NDArray[np.floating[Any]]
-
-MAX_EXTENT = 2**31 - 1
-"""Largest kernel, stride, padding or axis: indices stay within 32 bits."""
-
-
-def _integer(value: object, what: str, minimum: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise FormatError(f"{what} must be a whole number (got {quote(value)}).")
-    if not minimum <= value <= MAX_EXTENT:
-        raise FormatError(f"{what} is out of range (got {quote(value)}; need >= {minimum}).")
-    return int(value)
-
-
-def finite(value: object, what: str) -> float:
-    """Return a finite real number as float, or raise `FormatError`."""
-    try:
-        if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
-            number = float(value)
-            if math.isfinite(number):
-                return number
-    except OverflowError:
-        pass
-    raise FormatError(f"{what} must be a finite number (got {quote(value)}).")
-
-
-def _integers(value: object, what: str, minimum: int, length: int | None = None) -> Shape:
-    if not isinstance(value, (tuple, list)):
-        raise FormatError(f"{what} must be a list of whole numbers (got {quote(value)}).")
-    if length is not None and len(value) != length:
-        raise FormatError(f"{what} must have {length} entries (got {len(value)}).")
-    if len(value) > 16:
-        raise FormatError(f"{what} has too many entries (got {len(value)}; need <= 16).")
-    return tuple(_integer(v, what, minimum) for v in value)
-
-
-def _pair(value: object, what: str, minimum: int = 1) -> Pair:
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-        value = (value, value)
-    first, second = _integers(value, what, minimum, length=2)
-    return first, second
-
-
-def _padding(value: object, what: str) -> Padding:
-    if isinstance(value, str):
-        if value == "valid":
-            return "valid"
-        if value == "same":
-            return "same"
-        raise FormatError(
-            f"{what} is unknown (got {quote(value)}; need 'valid', 'same' or "
-            f"[[top, bottom], [left, right]]).{did_you_mean(value, ('valid', 'same'))}"
-        )
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise FormatError(
-            f"{what} must be 'valid', 'same' or [[top, bottom], [left, right]] "
-            f"(got {quote(value)})."
-        )
-    return (_pair(value[0], what, 0), _pair(value[1], what, 0))
-
-
-def _floats(value: ArrayLike, what: str, rank: int) -> FloatArray:
-    array = np.asarray(value)
-    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-        raise FormatError(f"{what} must be float16, float32 or float64 (got {array.dtype}).")
-    if array.ndim != rank:
-        raise FormatError(f"{what} has shape {array.shape} (got {array.ndim}-D; need {rank}-D).")
-    bad = int(array.size - np.count_nonzero(np.isfinite(array)))
-    if bad:
-        raise FormatError(f"{what} holds {bad} NaN or infinite values. Train or export it again.")
-    array = np.array(array, order="C")
-    array.flags.writeable = False
-    return array
-
-
-def resolve_padding(
-    padding: Padding, size: Pair, kernel: Pair, strides: Pair, dilation: Pair
-) -> ExplicitPadding:
-    """Return ``((top, bottom), (left, right))`` for a window that slides over a map.
-
-    'same' is the rule of TensorFlow and Keras: the output has ``ceil(size / stride)`` positions and
-    the odd cell of padding goes behind. 'valid' is none.
-    """
-    if padding == "valid":
-        return (0, 0), (0, 0)
-    if padding == "same":
-        before_after = []
-        for n, k, s, d in zip(size, kernel, strides, dilation, strict=True):
-            total = max((math.ceil(n / s) - 1) * s + (k - 1) * d + 1 - n, 0)
-            before_after.append((total // 2, total - total // 2))
-        return before_after[0], before_after[1]
-    return padding
-
-
-def _window_output(
-    size: Pair, kernel: Pair, strides: Pair, dilation: Pair, padding: ExplicitPadding
-) -> Pair:
-    result = []
-    for n, k, s, d, (before, after) in zip(size, kernel, strides, dilation, padding, strict=True):
-        span = (k - 1) * d + 1
-        room = n + before + after - span
-        if room < 0:
-            raise FormatError(
-                f"the window spans {span} cells but the padded map has {n + before + after} "
-                f"(kernel {k}, dilation {d}, map {n}, padding {before} + {after})."
-            )
-        result.append(room // s + 1)
-    return result[0], result[1]
-
-
-def _map_shape(shape: Shape) -> tuple[int, int, int]:
-    if len(shape) != 3:
-        raise FormatError(
-            f"its input has shape {shape}; need a map (height, width, channels). "
-            "Put a reshape before it."
-        )
-    return shape[0], shape[1], shape[2]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Layer:
-    """What all layers share.
-
-    Parameters
-    ----------
-    name : str
-        Unique in its model.
-    inputs : sequence of str
-        Names of the layers it reads, or ``"input"``.
-
-    Raises
-    ------
-    FormatError
-        If a parameter has the wrong type, shape or range, or is not finite.
-    """
-
-    name: str
-    inputs: tuple[str, ...]
-
-    kind: ClassVar[str]
-    arrays: ClassVar[dict[str, int]] = {}
-    """Array parameters and their number of axes."""
-    n_inputs: ClassVar[int | None] = 1
-    """How many inputs the layer takes; None means two or more."""
-
-    def __post_init__(self) -> None:
-        where = f"layer {quote(self.name)}"
-        if not isinstance(self.name, str) or not self.name or len(self.name) > 200:
-            raise FormatError(f"{where}: a name must be a text of 1 to 200 characters.")
-        if not self.name.isprintable():
-            raise FormatError(f"{where}: a name must be printable.")
-        inputs = (self.inputs,) if isinstance(self.inputs, str) else self.inputs
-        if not isinstance(inputs, (tuple, list)) or not all(isinstance(i, str) for i in inputs):
-            raise FormatError(f"{where}: inputs must be layer names (got {quote(inputs)}).")
-        object.__setattr__(self, "inputs", tuple(inputs))
-        if self.n_inputs is None:
-            if len(inputs) < 2:
-                raise FormatError(f"{where}: {self.kind} needs 2 or more inputs.")
-        elif len(inputs) != self.n_inputs:
-            raise FormatError(
-                f"{where}: {self.kind} takes {self.n_inputs} input (got {len(inputs)})."
-            )
-        try:
-            optional = {f.name for f in fields(self) if f.default is None}
-            for key, rank in self.arrays.items():
-                value = getattr(self, key)
-                if value is not None or key not in optional:
-                    object.__setattr__(self, key, _floats(value, key, rank))
-            self._check()
-        except FormatError as error:
-            raise FormatError(f"{where}: {error}") from None
-
-    def _check(self) -> None:
-        """Check and normalize the parameters that are not arrays."""
-
-    def _set(self, **values: object) -> None:
-        for key, value in values.items():
-            object.__setattr__(self, key, value)
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        """Return the shape of one sample after this layer; raise `FormatError` if it cannot be."""
-        raise NotImplementedError
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The parameters that are not arrays, as plain values."""
-        skip = {"name", "inputs", *self.arrays}
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in skip}
-
-    @property
-    def n_parameters(self) -> int:
-        """Number of trained values."""
-        present = (getattr(self, key) for key in self.arrays)
-        return sum(int(a.size) for a in present if a is not None)
-
-    def _fits(self, key: str, array: FloatArray | None, length: int) -> None:
-        if array is not None and array.shape != (length,):
-            raise FormatError(f"{key} has shape {array.shape}; expected ({length},).")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -269,240 +109,6 @@ class Dense(Layer):
                 f"{self.inputs[0]!r} has {shape[0]} outputs."
             )
         return (int(self.weight.shape[1]),)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Conv2D(Layer):
-    """Convolution (cross-correlation, as every framework means it)."""
-
-    weight: FloatArray
-    bias: FloatArray | None = None
-    strides: Pair = (1, 1)
-    padding: Padding = "valid"
-    dilation: Pair = (1, 1)
-    groups: int = 1
-    kind: ClassVar[str] = "conv2d"
-    arrays: ClassVar[dict[str, int]] = {"weight": 4, "bias": 1}
-
-    def _check(self) -> None:
-        self._set(
-            strides=_pair(self.strides, "strides"),
-            padding=_padding(self.padding, "padding"),
-            dilation=_pair(self.dilation, "dilation"),
-            groups=_integer(self.groups, "groups", 1),
-        )
-        if 0 in self.weight.shape:
-            raise FormatError(f"weight has shape {self.weight.shape}; need no empty axis.")
-        self._fits("bias", self.bias, self.weight.shape[3])
-        if self.weight.shape[3] % self.groups:
-            raise FormatError(
-                f"weight makes {self.weight.shape[3]} channels, not divisible by groups = "
-                f"{self.groups}."
-            )
-
-    @property
-    def kernel(self) -> Pair:
-        """Kernel height and width."""
-        return int(self.weight.shape[0]), int(self.weight.shape[1])
-
-    def explicit_padding(self, size: Pair) -> ExplicitPadding:
-        """Return ``((top, bottom), (left, right))`` for an input of `size`."""
-        return resolve_padding(self.padding, size, self.kernel, self.strides, self.dilation)
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        h, w, channels = _map_shape(shapes[0])
-        if self.weight.shape[2] * self.groups != channels:
-            raise FormatError(
-                f"weight has shape {self.weight.shape} with groups = {self.groups}; expected "
-                f"{channels} / {self.groups} input channels because {self.inputs[0]!r} has "
-                f"{channels} channels."
-            )
-        padding = self.explicit_padding((h, w))
-        size = _window_output((h, w), self.kernel, self.strides, self.dilation, padding)
-        return (*size, int(self.weight.shape[3]))
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class DepthwiseConv2D(Layer):
-    """Convolution of each channel by itself.
-
-    Weight is ``(kernel height, kernel width, channels, multiplier)``; output channel
-    ``c * multiplier + m`` belongs to input channel c.
-    """
-
-    weight: FloatArray
-    bias: FloatArray | None = None
-    strides: Pair = (1, 1)
-    padding: Padding = "valid"
-    dilation: Pair = (1, 1)
-    kind: ClassVar[str] = "depthwise_conv2d"
-    arrays: ClassVar[dict[str, int]] = {"weight": 4, "bias": 1}
-
-    def _check(self) -> None:
-        self.as_conv2d()
-
-    def as_conv2d(self) -> Conv2D:
-        """Return the same layer as a `Conv2D` with one group per input channel."""
-        kh, kw, channels, multiplier = self.weight.shape
-        if 0 in self.weight.shape:
-            raise FormatError(f"weight has shape {self.weight.shape}; need no empty axis.")
-        conv = Conv2D(
-            name=self.name,
-            inputs=self.inputs,
-            weight=self.weight.reshape(kh, kw, 1, channels * multiplier),
-            bias=self.bias,
-            strides=self.strides,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=channels,
-        )
-        self._set(strides=conv.strides, padding=conv.padding, dilation=conv.dilation)
-        return conv
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        return self.as_conv2d().output_shape(*shapes)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Conv2DTranspose(Layer):
-    """Transposed convolution: input cell y adds ``x[y] * weight[i]`` to cell ``y*s + i*d - p``.
-
-    Weight is ``(kernel height, kernel width, output channels, input channels)``, as in Keras.
-    An output axis has ``(n - 1) * stride + (kernel - 1) * dilation + 1 - before - after +
-    output_padding`` cells; 'valid' and 'same' choose padding so that Keras' sizes result
-    (``n * stride + max(kernel - stride, 0)`` and ``n * stride``).
-    """
-
-    weight: FloatArray
-    bias: FloatArray | None = None
-    strides: Pair = (1, 1)
-    padding: Padding = "valid"
-    dilation: Pair = (1, 1)
-    output_padding: Pair = (0, 0)
-    kind: ClassVar[str] = "conv2d_transpose"
-    arrays: ClassVar[dict[str, int]] = {"weight": 4, "bias": 1}
-
-    def _check(self) -> None:
-        self._set(
-            strides=_pair(self.strides, "strides"),
-            padding=_padding(self.padding, "padding"),
-            dilation=_pair(self.dilation, "dilation"),
-            output_padding=_pair(self.output_padding, "output_padding", 0),
-        )
-        if 0 in self.weight.shape:
-            raise FormatError(f"weight has shape {self.weight.shape}; need no empty axis.")
-        self._fits("bias", self.bias, self.weight.shape[2])
-        if isinstance(self.padding, str) and self.output_padding != (0, 0):
-            raise FormatError("output_padding needs explicit padding.")
-
-    @property
-    def kernel(self) -> Pair:
-        """Kernel height and width."""
-        return int(self.weight.shape[0]), int(self.weight.shape[1])
-
-    def explicit_padding(self) -> tuple[ExplicitPadding, Pair]:
-        """Return the cropping ``((top, bottom), (left, right))`` and the output padding."""
-        if not isinstance(self.padding, str):
-            return self.padding, self.output_padding
-        crops, extras = [], []
-        for k, s, d in zip(self.kernel, self.strides, self.dilation, strict=True):
-            excess = (k - 1) * d + 1 - s
-            crop = max(excess, 0) if self.padding == "same" else 0
-            crops.append((crop // 2, crop - crop // 2))
-            extras.append(max(-excess, 0))
-        return (crops[0], crops[1]), (extras[0], extras[1])
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        h, w, channels = _map_shape(shapes[0])
-        if self.weight.shape[3] != channels:
-            raise FormatError(
-                f"weight has shape {self.weight.shape}; expected (kh, kw, n, {channels}) because "
-                f"{self.inputs[0]!r} has {channels} channels."
-            )
-        padding, extra = self.explicit_padding()
-        size = []
-        for axis, n in enumerate((h, w)):
-            span = (self.kernel[axis] - 1) * self.dilation[axis] + 1
-            cells = (n - 1) * self.strides[axis] + span - sum(padding[axis]) + extra[axis]
-            if cells < 1:
-                raise FormatError(f"padding {padding} leaves no output for a map of {n} cells.")
-            size.append(cells)
-        return (size[0], size[1], int(self.weight.shape[2]))
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Pool2D(Layer):
-    pool_size: Pair = (2, 2)
-    strides: Pair | None = None
-    padding: Padding = "valid"
-
-    def _check(self) -> None:
-        size = _pair(self.pool_size, "pool_size")
-        self._set(
-            pool_size=size,
-            strides=size if self.strides is None else _pair(self.strides, "strides"),
-            padding=_padding(self.padding, "padding"),
-        )
-
-    @property
-    def steps(self) -> Pair:
-        """The strides; the pool size where none were given."""
-        return self.pool_size if self.strides is None else self.strides
-
-    def explicit_padding(self, size: Pair) -> ExplicitPadding:
-        """Return ``((top, bottom), (left, right))`` for an input of `size`."""
-        return resolve_padding(self.padding, size, self.pool_size, self.steps, (1, 1))
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        h, w, channels = _map_shape(shapes[0])
-        padding = self.explicit_padding((h, w))
-        if any(p >= k for pad, k in zip(padding, self.pool_size, strict=True) for p in pad):
-            raise FormatError(
-                f"padding {padding} is not smaller than the pool {self.pool_size}, so a window "
-                "could hold padding alone."
-            )
-        size = _window_output((h, w), self.pool_size, self.steps, (1, 1), padding)
-        return (*size, channels)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class MaxPool2D(_Pool2D):
-    """Largest value under the window; padding never wins."""
-
-    kind: ClassVar[str] = "max_pool2d"
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class AveragePool2D(_Pool2D):
-    """Mean under the window; padding cells count as zeros only if `count_padding`."""
-
-    count_padding: bool = False
-    kind: ClassVar[str] = "average_pool2d"
-
-    def _check(self) -> None:
-        super()._check()
-        if not isinstance(self.count_padding, bool):
-            raise FormatError(f"count_padding must be true or false (got {self.count_padding!r}).")
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class GlobalMaxPool2D(Layer):
-    """Largest value of each channel; output is ``(channels,)``."""
-
-    kind: ClassVar[str] = "global_max_pool2d"
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        return (_map_shape(shapes[0])[2],)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class GlobalAveragePool2D(Layer):
-    """Mean of each channel; output is ``(channels,)``."""
-
-    kind: ClassVar[str] = "global_average_pool2d"
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        return (_map_shape(shapes[0])[2],)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -565,7 +171,7 @@ class Reshape(Layer):
     kind: ClassVar[str] = "reshape"
 
     def _check(self) -> None:
-        self._set(shape=_integers(self.shape, "shape", 1))
+        self._set(shape=whole_numbers(self.shape, "shape", 1))
         if not self.shape:
             raise FormatError("shape must have an axis.")
 
@@ -586,28 +192,13 @@ class Permute(Layer):
     kind: ClassVar[str] = "permute"
 
     def _check(self) -> None:
-        self._set(axes=_integers(self.axes, "axes", 0))
+        self._set(axes=whole_numbers(self.axes, "axes", 0))
 
     def output_shape(self, *shapes: Shape) -> Shape:
         (shape,) = shapes
         if sorted(self.axes) != list(range(len(shape))):
             raise FormatError(f"axes {self.axes} do not order the {len(shape)} axes of its input.")
         return tuple(shape[a] for a in self.axes)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Upsample2D(Layer):
-    """Every cell repeated `size` times (nearest neighbour)."""
-
-    size: Pair = (2, 2)
-    kind: ClassVar[str] = "upsample2d"
-
-    def _check(self) -> None:
-        self._set(size=_pair(self.size, "size"))
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        h, w, channels = _map_shape(shapes[0])
-        return (h * self.size[0], w * self.size[1], channels)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -634,7 +225,7 @@ class Concat(Layer):
     n_inputs: ClassVar[int | None] = None
 
     def _check(self) -> None:
-        self._set(axis=_integer(self.axis, "axis", -16))
+        self._set(axis=whole_number(self.axis, "axis", -16))
 
     def output_shape(self, *shapes: Shape) -> Shape:
         rank = len(shapes[0])
@@ -652,13 +243,22 @@ class Concat(Layer):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Step(Layer):
-    """The sharpened activation: 1 if ``x >= threshold`` else 0; a tie is 1."""
+    """The sharpened activation: 1 if ``x >= threshold`` else 0; a tie is 1, unless `strict`."""
 
     threshold: float = 0.5
+    strict: bool = False
+    """Whether a tie is 0: 1 if ``x > threshold``."""
     kind: ClassVar[str] = "step"
 
     def _check(self) -> None:
+        if not isinstance(self.strict, bool):
+            raise FormatError(f"strict must be true or false (got {quote(self.strict)}).")
         self._set(threshold=finite(self.threshold, "threshold"))
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters; `strict` only where it is set, so that other files stay as they were."""
+        return {k: v for k, v in super().parameters.items() if k != "strict" or v}
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]
@@ -699,16 +299,20 @@ KINDS: dict[str, type[Layer]] = {
     for cls in (
         Dense,
         Conv2D,
+        Conv3D,
         DepthwiseConv2D,
         Conv2DTranspose,
         MaxPool2D,
+        MaxPool3D,
         AveragePool2D,
+        AveragePool3D,
         GlobalMaxPool2D,
         GlobalAveragePool2D,
         BatchNorm,
         Flatten,
         Reshape,
         Permute,
+        ZeroPad2D,
         Upsample2D,
         Add,
         Concat,

@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from whetsim import layers as L
-from whetsim.affine import Affine, Conv, Matrix, Operator, Pick, as_matrix, pool_geometry
+from whetsim.affine import (
+    Affine,
+    Conv,
+    Matrix,
+    Operator,
+    Pick,
+    as_matrix,
+    cells_in_windows,
+    volume_matrix,
+)
 from whetsim.connectivity import Connectivity, Convolution, Dense, Geometry, Listed, narrow
 from whetsim.errors import MappingError
 from whetsim.grid import choose_exponents, to_grid
@@ -34,7 +43,7 @@ class _Pooled:
 
     before: Affine
     """The value in front of the first pool, with all scales and shifts applied to it."""
-    pools: tuple[L.MaxPool2D, ...]
+    pools: tuple[L.MaxPool, ...]
     reads: tuple[Shape, ...]
     """The shape that each pool reads; a reshape may stand between two pools."""
     signs: tuple[Floats, ...]
@@ -140,7 +149,7 @@ class _Builder:
         match layer:
             case L.Step():
                 return self._step(layer, first)
-            case L.MaxPool2D():
+            case L.MaxPool():
                 return self._max_pool(layer, first, shape)
             case L.GlobalMaxPool2D():
                 h, w, _ = first.shape
@@ -173,10 +182,12 @@ class _Builder:
                 conv = layer.as_conv2d() if isinstance(layer, L.DepthwiseConv2D) else layer
                 geometry = _convolution(conv, value.shape, shape)
                 return value.convolved(conv.weight.astype(np.float64), geometry, conv.bias)
+            case L.Conv3D():
+                return _convolved_volume(layer, value, shape)
             case L.Conv2DTranspose():
                 kernel, geometry = _transposed(layer, value.shape, shape)
                 return value.convolved(kernel, geometry, layer.bias)
-            case L.AveragePool2D():
+            case L.AveragePool():
                 return _average(layer, value)
             case L.GlobalAveragePool2D():
                 h, w, channels = value.shape
@@ -193,6 +204,10 @@ class _Builder:
             case L.Permute():
                 order = np.arange(value.size).reshape(value.shape).transpose(layer.axes)
                 return value.gathered(shape, order.ravel())
+            case L.ZeroPad2D():
+                cells = np.arange(value.size).reshape(value.shape)
+                cells = np.pad(cells, (*layer.padding, (0, 0)), constant_values=-1)
+                return value.gathered(shape, cells.ravel())
             case L.Upsample2D():
                 cells = np.arange(value.size).reshape(value.shape)
                 cells = cells.repeat(layer.size[0], axis=0).repeat(layer.size[1], axis=1)
@@ -209,9 +224,7 @@ class _Builder:
                 )
         raise MappingError(f"layer {layer.name!r}: {layer.kind} has no spiking counterpart.")
 
-    def _max_pool(
-        self, pool: L.MaxPool2D, value: Affine | _Pooled, shape: Shape
-    ) -> Affine | _Pooled:
+    def _max_pool(self, pool: L.MaxPool, value: Affine | _Pooled, shape: Shape) -> Affine | _Pooled:
         ones = np.ones(shape[-1])
         if isinstance(value, _Pooled):
             if value.shape[-1] != value.before.shape[-1]:
@@ -246,11 +259,11 @@ class _Builder:
     def _step(self, layer: L.Step, value: Affine | _Pooled) -> Affine:
         shape = self.model.shapes[layer.name]
         if isinstance(value, Affine):
-            self._population(layer.name, value, layer.threshold)
+            self._population(layer.name, value, layer.threshold, layer.strict)
             return Affine.of_population(layer.name, shape, is_binary=True)
         names = [f"{layer.name}/before_{value.pools[0].name}"]
         names += [f"{layer.name}/after_{pool.name}" for pool in value.pools[:-1]]
-        self._population(names[0], value.before, layer.threshold)
+        self._population(names[0], value.before, layer.threshold, layer.strict)
         current = Affine.of_population(names[0], value.before.shape, is_binary=True)
         for pool, reads, sign, name in zip(
             value.pools, value.reads, value.signs, [*names[1:], layer.name], strict=True
@@ -262,18 +275,16 @@ class _Builder:
         return Affine.of_population(layer.name, shape, is_binary=True)
 
     def _pool_population(
-        self, name: str, pool: L.MaxPool2D, value: Affine, sign: Floats, shape: Shape
+        self, name: str, pool: L.MaxPool, value: Affine, sign: Floats, shape: Shape
     ) -> None:
         """Add a population that is 1 where any input of its window is (or all, if sign is -1)."""
-        geometry = pool_geometry(pool, value.shape)
-        ones = np.ones(geometry.weight_shape)
-        pooled = value.convolved(ones, geometry, None)
-        window = Convolution(ones.astype(np.int32), geometry).fan_in.astype(np.float64)
+        window = cells_in_windows(pool, value.shape)
         # A sum of n spikes reaches the threshold 0.5 with bias 1 - n only if all n are there.
         bias = np.where(np.tile(sign, len(window) // len(sign)) < 0, 1.0 - window, 0.0)
-        self._population(name, replace(pooled, constant=bias, shape=shape), THRESHOLD)
+        pooled = replace(value.pooled(pool), constant=bias, shape=shape)
+        self._population(name, pooled, THRESHOLD)
 
-    def _population(self, name: str, value: Affine, threshold: float) -> None:
+    def _population(self, name: str, value: Affine, threshold: float, strict: bool = False) -> None:
         if name in self.populations:
             raise MappingError(f"layer {name!r}: two populations would have this name. Rename it.")
         bias = value.constant + (THRESHOLD - threshold)
@@ -297,6 +308,8 @@ class _Builder:
             try:
                 built = [(s, _connect(op, exponent)) for s, op in terms]
                 integer_bias = to_grid(bias.reshape(-1, period), exponent).ravel()
+                # Sums are whole numbers there: above the threshold means one more at least.
+                integer_bias = integer_bias - int(strict)
             except MappingError as error:
                 raise MappingError(f"layer {name!r}: {error}") from None
             total = np.abs(integer_bias)
@@ -328,7 +341,7 @@ def _convolution(conv: L.Conv2D, source: Shape, target: Shape) -> Geometry:
     return Geometry(
         source=(h, w, channels),
         target=(target[0], target[1], target[2]),
-        kernel=conv.kernel,
+        kernel=(conv.weight.shape[0], conv.weight.shape[1]),
         strides=conv.strides,
         dilation=conv.dilation,
         before=(top, left),
@@ -352,14 +365,26 @@ def _transposed(conv: L.Conv2DTranspose, source: Shape, target: Shape) -> tuple[
     return kernel, geometry
 
 
-def _average(pool: L.AveragePool2D, value: Affine) -> Affine:
-    geometry = pool_geometry(pool, value.shape)
+def _convolved_volume(conv: L.Conv3D, value: Affine, shape: Shape) -> Affine:
+    matrix = volume_matrix(
+        conv.weight.astype(np.float64),
+        value.shape,
+        shape,
+        strides=conv.strides,
+        dilation=conv.dilation,
+        before=[before for before, _ in conv.explicit_padding(value.shape[:-1])],
+        groups=conv.groups,
+    )
+    bias = np.zeros(shape[-1]) if conv.bias is None else conv.bias.astype(np.float64)
+    return value.multiplied(shape, matrix, np.tile(bias, math.prod(shape[:-1])))
+
+
+def _average(pool: L.AveragePool, value: Affine) -> Affine:
     cells = math.prod(pool.pool_size)
-    ones = np.ones(geometry.weight_shape)
-    window = Convolution(ones.astype(np.int32), geometry).fan_in
+    window = cells_in_windows(pool, value.shape)
     if pool.count_padding or (window == cells).all():
-        return value.convolved(ones / cells, geometry, None)
-    return value.convolved(ones, geometry, None).times(1.0 / window)
+        return value.pooled(pool, 1.0 / cells)
+    return value.pooled(pool).times(1.0 / window)
 
 
 def _side_by_side(layer: L.Concat, values: list[Affine], shape: Shape) -> Affine:

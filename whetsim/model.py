@@ -78,7 +78,7 @@ class InputSpec:
 
 @dataclass(frozen=True, eq=False)
 class Readout:
-    """How output spikes become classes: ``scores = (2 s - 1) @ matrix``, the largest wins.
+    """How output spikes become classes: ``scores = (2 s - 1) @ matrix + bias``, the largest wins.
 
     Parameters
     ----------
@@ -86,6 +86,8 @@ class Readout:
         n-hot code of each class; the matrix is then ``(2 key - 1).T``.
     decoder : array (outputs, classes) of float, optional
         A matrix that was trained along; used as it is, in float64.
+    bias : array (classes,) of float, optional
+        With a decoder alone; none by default.
 
     Raises
     ------
@@ -95,6 +97,7 @@ class Readout:
 
     key: NDArray[np.uint8] | None = None
     decoder: NDArray[np.float64] | None = None
+    bias: NDArray[np.float64] | None = None
     matrix: NDArray[np.float64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -127,6 +130,23 @@ class Readout:
             matrix = matrix.astype(np.float64)
         matrix.flags.writeable = False
         object.__setattr__(self, "matrix", matrix)
+        self._check_bias()
+
+    def _check_bias(self) -> None:
+        if self.bias is None:
+            return
+        bias = np.array(self.bias)
+        if self.decoder is None:
+            raise FormatError("readout: a bias needs a decoder; a key has none.")
+        if bias.dtype.kind != "f" or bias.shape != (self.n_classes,):
+            raise FormatError(
+                f"readout: bias is {bias.dtype} of shape {bias.shape}; expected floats "
+                f"({self.n_classes},)."
+            )
+        if not np.isfinite(bias).all():
+            raise FormatError("readout: bias holds NaN or infinite values.")
+        bias.flags.writeable = False
+        object.__setattr__(self, "bias", bias)
 
     @property
     def n_outputs(self) -> int:
@@ -144,7 +164,7 @@ class Readout:
         # einsum without BLAS: the same sum order whatever the number of samples, so a
         # decoder of real numbers cannot score a sample differently in another block.
         scores: NDArray[np.float64] = np.einsum("so,oc->sc", signs, self.matrix, optimize=False)
-        return scores
+        return scores if self.bias is None else scores + self.bias.astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)

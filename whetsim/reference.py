@@ -6,7 +6,8 @@ definition says, one kernel position at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from whetsim import layers as L
 from whetsim.model import INPUT, Model
 
-__all__ = ["forward", "forward_with_error"]
+__all__ = ["compute", "forward", "forward_with_error"]
 
 Float32 = NDArray[np.float32]
 Values = TypeVar("Values", NDArray[np.float32], NDArray[np.float64])
@@ -49,7 +50,7 @@ def forward(
     values: dict[str, Float32] = {INPUT: x * np.float32(model.input.scale)}
     results: dict[str, Float32] = {}
     for layer in model.layers:
-        result = _compute(layer, [values[i] for i in layer.inputs]).astype(np.float32, copy=False)
+        result = compute(layer, [values[i] for i in layer.inputs]).astype(np.float32, copy=False)
         results[layer.name] = result
         if given is not None and layer.name in given:
             result = np.asarray(given[layer.name], dtype=np.float32).reshape(result.shape)
@@ -91,7 +92,7 @@ def forward_with_error(
         if isinstance(layer, L.Step):
             result = inputs[0]
         else:
-            value = _compute(layer, [v for v, _ in inputs])
+            value = compute(layer, [v for v, _ in inputs])
             passed = _compute_absolute(layer, [e for _, e in inputs], with_constants=False)
             size = _compute_absolute(layer, [np.abs(v) for v, _ in inputs], with_constants=True)
             result = (value, passed + _n_roundings(layer, inputs) * UNIT_ROUNDOFF * size)
@@ -103,21 +104,21 @@ def forward_with_error(
     return results
 
 
-def _compute(layer: L.Layer, inputs: list[Any]) -> Any:
-    """Return the output of `layer`, computed in the precision of its inputs."""
+def compute(layer: L.Layer, inputs: list[Any]) -> Any:
+    """Return the output of `layer` for `inputs`, computed in their precision."""
     x = inputs[0]
     match layer:
         case L.Dense():
             return _plus(x @ layer.weight.astype(x.dtype), layer.bias)
-        case L.Conv2D():
+        case L.Conv2D() | L.Conv3D():
             return _plus(_convolve(x, layer), layer.bias)
         case L.DepthwiseConv2D():
             return _plus(_convolve(x, layer.as_conv2d()), layer.bias)
         case L.Conv2DTranspose():
             return _plus(_convolve_transposed(x, layer), layer.bias)
-        case L.MaxPool2D():
+        case L.MaxPool():
             return _pool(x, layer, np.maximum, -np.inf)
-        case L.AveragePool2D():
+        case L.AveragePool():
             return _pool(x, layer, np.add, 0.0) / _window_sizes(layer, x)
         case L.GlobalMaxPool2D():
             return x.max(axis=(1, 2))
@@ -133,6 +134,8 @@ def _compute(layer: L.Layer, inputs: list[Any]) -> Any:
             return x.reshape(len(x), *layer.output_shape(x.shape[1:]))
         case L.Permute():
             return x.transpose(0, *(a + 1 for a in layer.axes))
+        case L.ZeroPad2D():
+            return np.pad(x, ((0, 0), *layer.padding, (0, 0)))
         case L.Upsample2D():
             return x.repeat(layer.size[0], axis=1).repeat(layer.size[1], axis=2)
         case L.Add():
@@ -141,7 +144,8 @@ def _compute(layer: L.Layer, inputs: list[Any]) -> Any:
             axis = layer.axis if layer.axis < 0 else layer.axis + 1
             return np.concatenate(inputs, axis=axis)
         case L.Step():
-            return (x >= layer.threshold).astype(x.dtype)
+            fires = x > layer.threshold if layer.strict else x >= layer.threshold
+            return fires.astype(x.dtype)
         case L.Activation():
             return _activate(x, layer)
     raise NotImplementedError(layer.kind)
@@ -151,25 +155,33 @@ def _plus(x: Values, bias: L.FloatArray | None) -> Values:
     return x if bias is None else x + bias.astype(x.dtype)
 
 
-def _convolve(x: Values, conv: L.Conv2D) -> Values:
-    n, h, w, channels = x.shape
-    (top, bottom), (left, right) = conv.explicit_padding((h, w))
-    padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
-    out_h, out_w, out_channels = conv.output_shape((h, w, channels))
+def _convolve(x: Values, conv: L.Convolution) -> Values:
+    padded = np.pad(x, ((0, 0), *conv.explicit_padding(x.shape[1:-1]), (0, 0)))
+    target: L.Shape = conv.output_shape(x.shape[1:])
     weight = conv.weight.astype(x.dtype)
-    (sy, sx), (dy, dx) = conv.strides, conv.dilation
-    per_in, per_out = channels // conv.groups, out_channels // conv.groups
-    y = np.zeros((n, out_h, out_w, out_channels), dtype=x.dtype)
-    for i in range(conv.kernel[0]):
-        for j in range(conv.kernel[1]):
-            rows = slice(i * dy, i * dy + sy * (out_h - 1) + 1, sy)
-            columns = slice(j * dx, j * dx + sx * (out_w - 1) + 1, sx)
-            seen = padded[:, rows, columns, :]
-            for g in range(conv.groups):
-                part = slice(g * per_out, (g + 1) * per_out)
-                group = seen[..., g * per_in : (g + 1) * per_in]
-                y[..., part] += group @ weight[i, j, :, part]
+    per_in, per_out = weight.shape[-2], weight.shape[-1] // conv.groups
+    y = np.zeros((len(x), *target), dtype=x.dtype)
+    for position in np.ndindex(conv.kernel):
+        seen = _seen(padded, position, target[:-1], conv.strides, conv.dilation)
+        for g in range(conv.groups):
+            part = slice(g * per_out, (g + 1) * per_out)
+            group = seen[..., g * per_in : (g + 1) * per_in]
+            y[..., part] += group @ weight[position][:, part]
     return y
+
+
+def _seen(
+    padded: Values,
+    position: Sequence[int],
+    places: Sequence[int],
+    strides: Sequence[int],
+    dilation: Sequence[int],
+) -> Values:
+    """Return what one position of the kernel sees of a padded map, at all places of the window."""
+    cells = [slice(None)]
+    for i, n, s, d in zip(position, places, strides, dilation, strict=True):
+        cells.append(slice(i * d, i * d + s * (n - 1) + 1, s))
+    return padded[tuple(cells)]
 
 
 def _convolve_transposed(x: Values, conv: L.Conv2DTranspose) -> Values:
@@ -191,28 +203,24 @@ def _convolve_transposed(x: Values, conv: L.Conv2DTranspose) -> Values:
 
 def _pool(
     x: Values,
-    pool: L.MaxPool2D | L.AveragePool2D,
+    pool: L.Pool,
     combine: Callable[[Values, Values], Values],
     empty: float,
 ) -> Values:
-    _, h, w, channels = x.shape
-    (top, bottom), (left, right) = pool.explicit_padding((h, w))
-    padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=empty)
-    out_h, out_w, _ = pool.output_shape((h, w, channels))
-    sy, sx = pool.steps
-    y = np.full((len(x), out_h, out_w, channels), empty, dtype=x.dtype)
-    for i in range(pool.pool_size[0]):
-        for j in range(pool.pool_size[1]):
-            rows = slice(i, i + sy * (out_h - 1) + 1, sy)
-            columns = slice(j, j + sx * (out_w - 1) + 1, sx)
-            y = combine(y, padded[:, rows, columns, :])
+    around = ((0, 0), *pool.explicit_padding(x.shape[1:-1]), (0, 0))
+    padded = np.pad(x, around, constant_values=empty)
+    target: L.Shape = pool.output_shape(x.shape[1:])
+    y = np.full((len(x), *target), empty, dtype=x.dtype)
+    once = (1,) * pool.n_axes
+    for position in np.ndindex(pool.pool_size):
+        y = combine(y, _seen(padded, position, target[:-1], pool.steps, once))
     return y
 
 
-def _window_sizes(pool: L.AveragePool2D, x: Values) -> Values:
+def _window_sizes(pool: L.AveragePool, x: Values) -> Values:
     if pool.count_padding:
-        return np.full((1, 1, 1, 1), pool.pool_size[0] * pool.pool_size[1], dtype=x.dtype)
-    one = np.ones_like(x[:1]) if len(x) else np.ones((1, *x.shape[1:]), dtype=x.dtype)
+        return np.full((1,) * x.ndim, math.prod(pool.pool_size), dtype=x.dtype)
+    one = np.ones((1, *x.shape[1:]), dtype=x.dtype)
     return _pool(one, pool, np.add, 0.0)
 
 
@@ -238,21 +246,22 @@ def _compute_absolute(layer: L.Layer, inputs: list[Any], with_constants: bool) -
     match layer:
         case L.Dense():
             return x @ np.abs(layer.weight.astype(np.float64)) + size(layer.bias)
-        case L.Conv2D() | L.DepthwiseConv2D():
-            conv = layer.as_conv2d() if isinstance(layer, L.DepthwiseConv2D) else layer
-            return _convolve(x, _with_absolute_weight(conv)) + size(layer.bias)
+        case L.Conv2D() | L.Conv3D():
+            return _convolve(x, _with_absolute_weight(layer)) + size(layer.bias)
+        case L.DepthwiseConv2D():
+            return _convolve(x, _with_absolute_weight(layer.as_conv2d())) + size(layer.bias)
         case L.Conv2DTranspose():
             return _convolve_transposed(x, _with_absolute_weight(layer)) + size(layer.bias)
         case L.BatchNorm():
             scale, _ = layer.scale_and_shift()
             return (x + size(layer.mean)) * np.abs(scale) + size(layer.beta)
-    return _compute(layer, inputs)
+    return compute(layer, inputs)
 
 
-Convolution = TypeVar("Convolution", L.Conv2D, L.Conv2DTranspose)
+AnyConvolution = TypeVar("AnyConvolution", bound=L.Convolution | L.Conv2DTranspose)
 
 
-def _with_absolute_weight(conv: Convolution) -> Convolution:
+def _with_absolute_weight(conv: AnyConvolution) -> AnyConvolution:
     parameters = {"weight": np.abs(conv.weight), **conv.parameters}
     return type(conv)(name=conv.name, inputs=conv.inputs, **parameters)
 
@@ -262,12 +271,12 @@ def _n_roundings(layer: L.Layer, inputs: list[tuple[NDArray[np.float64], Any]]) 
     match layer:
         case L.Dense():
             return int(layer.weight.shape[0]) + 1
-        case L.Conv2D() | L.DepthwiseConv2D():
-            return int(np.prod(layer.weight.shape[:3])) + 1
+        case L.Conv2D() | L.Conv3D() | L.DepthwiseConv2D():
+            return math.prod(layer.weight.shape[:-1]) + 1
         case L.Conv2DTranspose():
             return int(np.prod(layer.weight.shape) // layer.weight.shape[2]) + 1
-        case L.AveragePool2D():
-            return layer.pool_size[0] * layer.pool_size[1] + 1
+        case L.AveragePool():
+            return math.prod(layer.pool_size) + 1
         case L.GlobalAveragePool2D():
             return int(np.prod(inputs[0][0].shape[1:3])) + 1
         case L.BatchNorm():

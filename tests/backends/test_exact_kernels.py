@@ -95,7 +95,7 @@ def test_any_number_of_channels(channels: int) -> None:
         *dense("d", "c", 5 * 4 * channels, channels),
     ]
     net = network(layers, (6, 5, 2))
-    assert kinds(net) == dict.fromkeys("abcd", ["Sliding"])
+    assert kinds(net) == {key: ["Sliding"] for key in "abcd"}
     check(net, binary((6, 5, 2)))
     graded = network(layers, (6, 5, 2), high=255)
     check(graded, RNG.integers(0, 256, (5, 6, 5, 2)))

@@ -44,7 +44,9 @@ def random_model(random: Random) -> Model:
         key = _numpy(random).integers(0, 2, size=(random.randint(1, 3), n_outputs))
         readout = Readout(key=key.astype(np.uint8))
     elif random.random() < 0.5:
-        readout = Readout(decoder=_numpy(random).normal(size=(n_outputs, 2)))
+        rng = _numpy(random)
+        bias = rng.normal(size=2) if random.random() < 0.5 else None
+        readout = Readout(decoder=rng.normal(size=(n_outputs, 2)), bias=bias)
     return Model("random", InputSpec(shape, low, high, scale), tuple(layers), readout=readout)
 
 
@@ -74,7 +76,7 @@ class _Builder:
         name = random.choice(self.spikes[-2:])
         if random.random() < 0.3 and self.is_map(name) and self.is_spikes(name):
             if random.random() < 0.8:
-                name = self.add(L.MaxPool2D, name, **self.window(name))
+                name = self.max_pool(name)
             else:
                 name = self.add(L.GlobalMaxPool2D, name)
         for _ in range(random.randint(1, 2)):
@@ -83,12 +85,14 @@ class _Builder:
             name = self.joined(name)
         if random.random() < 0.3 and self.is_map(name):
             name = self.norm(name) if random.random() < 0.5 else name
-            name = self.add(L.MaxPool2D, name, **self.window(name))
+            name = self.max_pool(name)
             name = self.norm(name) if random.random() < 0.7 else name
         elif random.random() < 0.4:
             name = self.norm(name)
         threshold = random.choice([0.5, 0.5, 0.0, 0.25, -0.5, 1.0])
-        self.spikes.append(self.add(L.Step, name, threshold=threshold, as_name=f"step_{number}"))
+        strict = random.random() < 0.3
+        step = self.add(L.Step, name, threshold=threshold, strict=strict, as_name=f"step_{number}")
+        self.spikes.append(step)
 
     def add(self, cls: type[L.Layer], *inputs: str, as_name: str = "", **values: Any) -> str:
         name = as_name or f"{cls.kind}_{len(self.layers)}"
@@ -111,10 +115,30 @@ class _Builder:
 
     def window(self, name: str) -> dict[str, Any]:
         """Return the parameters of a pool that fits."""
-        h, w, _ = self.shapes[name]
-        size = (min(h, self.random.choice([1, 2, 2, 3])), min(w, self.random.choice([1, 2, 3])))
+        *axes, _ = self.shapes[name]
+        size = tuple(min(n, self.random.choice([1, 2, 2, 3])) for n in axes)
         padding = self.random.choice(["same", "valid"])
-        return {"pool_size": size, "strides": self.pair(1, 2), "padding": padding}
+        strides = tuple(self.random.randint(1, 2) for _ in axes)
+        return {"pool_size": size, "strides": strides, "padding": padding}
+
+    def max_pool(self, name: str) -> str:
+        """Add a max pool of a map, or of the volume that it is folded into."""
+        if self.random.random() < 0.7:
+            return self.add(L.MaxPool2D, name, **self.window(name))
+        volume = self.volume(name)
+        return self.map_of(self.add(L.MaxPool3D, volume, **self.window(volume)))
+
+    def volume(self, name: str) -> str:
+        """Fold a map into a volume of as many channels."""
+        h, w, channels = self.shapes[name]
+        parts = [n for n in (1, 2, h) if h % n == 0]
+        depth = self.random.choice(parts)
+        return self.add(L.Reshape, name, shape=(depth, h // depth, w, channels))
+
+    def map_of(self, name: str) -> str:
+        """Fold a volume into a map of as many channels."""
+        d, h, w, channels = self.shapes[name]
+        return self.add(L.Reshape, name, shape=(d * h, w, channels))
 
     def affine(self, name: str) -> str:
         random = self.random
@@ -126,12 +150,15 @@ class _Builder:
             if len(shape) != 1:
                 name = self.add(L.Flatten, name)
             return self.dense(name)
-        kind = random.choice(["conv", "conv", "depthwise", "transposed", "mean", "move", "dense"])
+        kinds = ["conv", "conv", "depthwise", "transposed", "mean", "volume", "move", "dense"]
+        kind = random.choice(kinds)
         h, w, channels = shape
         if kind == "dense":
             return self.dense(self.add(L.Flatten, name))
         if kind == "move":
             return self.moved(name)
+        if kind == "volume":
+            return self.map_of(self.affine_volume(self.volume(name)))
         if kind == "mean":
             # Windows of 1, 2 or 4 cells alone: their means are exact.
             size = min(h, random.choice([1, 2])), min(w, random.choice([1, 2]))
@@ -176,6 +203,24 @@ class _Builder:
             L.Conv2D, name, weight=weight, bias=self.bias(n_out), groups=groups, **common
         )
 
+    def affine_volume(self, name: str) -> str:
+        random = self.random
+        *size, channels = self.shapes[name]
+        strides = tuple(random.randint(1, 2) for _ in size)
+        common = {"strides": strides, "padding": random.choice(["same", "valid"])}
+        kernel = tuple(random.randint(1, min(2, n)) for n in size)
+        if random.random() < 0.4:
+            counted = random.random() < 0.3
+            return self.add(
+                L.AveragePool3D, name, pool_size=kernel, count_padding=counted, **common
+            )
+        groups = random.choice([g for g in (1, 2, 3) if channels % g == 0])
+        n_out = groups * random.randint(1, 2)
+        weight = self.weights(*kernel, channels // groups, n_out)
+        return self.add(
+            L.Conv3D, name, weight=weight, bias=self.bias(n_out), groups=groups, **common
+        )
+
     def dense(self, name: str) -> str:
         (n_in,) = self.shapes[name]
         n_out = self.random.randint(1, 6)
@@ -184,7 +229,7 @@ class _Builder:
 
     def moved(self, name: str) -> str:
         h, w, channels = self.shapes[name]
-        choice = self.random.choice(["permute", "reshape", "upsample", "mean"])
+        choice = self.random.choice(["permute", "reshape", "upsample", "pad", "mean"])
         if choice == "permute":
             axes = tuple(self.random.sample([0, 1, 2], 3))
             return self.add(L.Permute, name, axes=axes)
@@ -193,6 +238,8 @@ class _Builder:
             return self.add(L.Reshape, name, shape=self.random.choice(shapes))
         if choice == "upsample" and h * w * channels * 4 <= LARGEST_MAP:
             return self.add(L.Upsample2D, name, size=self.pair(1, 2))
+        if choice == "pad" and (h + 3) * (w + 3) * channels <= LARGEST_MAP:
+            return self.add(L.ZeroPad2D, name, padding=(self.pair(0, 2), self.pair(0, 1)))
         if h * w in (1, 2, 4, 8, 16):
             return self.add(L.GlobalAveragePool2D, name)
         return name
@@ -217,7 +264,7 @@ class _Builder:
         if name in self.spikes:
             return True
         layer = next(layer for layer in self.layers if layer.name == name)
-        if isinstance(layer, (L.MaxPool2D, L.GlobalMaxPool2D)):
+        if isinstance(layer, (L.MaxPool, L.GlobalMaxPool2D)):
             return self.is_spikes(layer.inputs[0])
         return all(self.is_affine(i) for i in layer.inputs)
 

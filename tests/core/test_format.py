@@ -41,6 +41,7 @@ def assert_same(a: Model, b: Model) -> None:
     if a.readout is not None and b.readout is not None:
         assert_same_array(a.readout.key, b.readout.key)
         assert_same_array(a.readout.decoder, b.readout.decoder)
+        assert_same_array(a.readout.bias, b.readout.bias)
     assert a.shapes == b.shapes
 
 
@@ -84,6 +85,17 @@ EVERY_KIND = [
         dilation=(1, 2),
         groups=2,
     ),
+    L.Conv3D(name="x", inputs="volume", weight=np.ones((2, 3, 1, 4, 3), "f4")),
+    L.Conv3D(
+        name="x",
+        inputs="volume",
+        weight=np.ones((2, 3, 1, 2, 4), "f2"),
+        bias=np.zeros(4, "f4"),
+        strides=(2, 1, 3),
+        padding=((0, 1), (2, 3), (1, 0)),
+        dilation=(1, 1, 2),
+        groups=2,
+    ),
     L.DepthwiseConv2D(name="x", inputs="input", weight=np.ones((2, 2, 2, 3), "f4"), padding="same"),
     L.Conv2DTranspose(
         name="x",
@@ -97,6 +109,10 @@ EVERY_KIND = [
     ),
     L.MaxPool2D(name="x", inputs="input", pool_size=(3, 2), strides=(1, 2), padding="same"),
     L.AveragePool2D(name="x", inputs="input", padding=((1, 1), (0, 1)), count_padding=True),
+    L.MaxPool3D(name="x", inputs="volume", pool_size=(2, 1, 3), strides=(1, 2, 1), padding="same"),
+    L.AveragePool3D(
+        name="x", inputs="volume", padding=((1, 1), (0, 1), (0, 0)), count_padding=True
+    ),
     L.GlobalMaxPool2D(name="x", inputs="input"),
     L.GlobalAveragePool2D(name="x", inputs="input"),
     L.BatchNorm(name="x", inputs="input", mean=np.ones(2, "f4"), variance=np.ones(2, "f8")),
@@ -112,10 +128,12 @@ EVERY_KIND = [
     L.Flatten(name="x", inputs="input"),
     L.Reshape(name="x", inputs="input", shape=(3, 4, 3, 2)),
     L.Permute(name="x", inputs="input", axes=(2, 0, 1)),
+    L.ZeroPad2D(name="x", inputs="input", padding=((1, 0), (2, 3))),
     L.Upsample2D(name="x", inputs="input", size=(1, 3)),
     L.Add(name="x", inputs=("input", "same")),
     L.Concat(name="x", inputs=("input", "same", "input"), axis=-2),
     L.Step(name="x", inputs="input", threshold=0.1),
+    L.Step(name="x", inputs="input", threshold=-0.1, strict=True),
     L.Activation(name="x", inputs="input", function="bounded_relu", sharpness=0.75),
 ]
 
@@ -125,6 +143,7 @@ def test_every_kind_round_trips(tested: L.Layer, tmp_path: Path) -> None:
     before = {
         "flat": L.Flatten(name="flat", inputs="input"),
         "same": L.Step(name="same", inputs="input"),
+        "volume": L.Reshape(name="volume", inputs="input", shape=(2, 3, 3, 4)),
     }
     layers = [before[i] for i in dict.fromkeys(tested.inputs) if i in before] + [tested]
     model = Model("one", InputSpec((6, 6, 2), -2, 9, 0.125), tuple(layers))
@@ -141,13 +160,20 @@ def test_every_kind_is_tested() -> None:
         Readout(key=np.array([[0, 1], [1, 0], [1, 1]], np.uint8)),
         Readout(decoder=np.array([[0.1, -2], [1e300, 5e-324]])),
         Readout(decoder=np.array([[0.1, -2], [3, 4]], np.float32)),
+        Readout(decoder=np.ones((2, 3)), bias=np.array([0.1, -1e300, 0])),
+        Readout(decoder=np.ones((2, 3), np.float32), bias=np.array([1, -1, 0], np.float16)),
     ],
-    ids=["key", "float64", "float32"],
+    ids=["key", "float64", "float32", "biased64", "biased16"],
 )
 def test_readouts_round_trip(readout: Readout, tmp_path: Path) -> None:
     layers = (L.Step(name="s", inputs="input"),)
     model = Model("readout", InputSpec((2,)), layers, readout=readout)
     assert_same(model, round_trip(model, tmp_path))
+
+
+def test_a_step_that_is_not_strict_is_written_as_ever(tmp_path: Path) -> None:
+    whetsim.save(ties_and_biases(), tmp_path / "net")
+    assert b"strict" not in (tmp_path / "net").read_bytes()
 
 
 def test_text_and_numbers_round_trip(tmp_path: Path) -> None:
@@ -343,7 +369,7 @@ def test_norm_names_every_parameter_and_array(kind: str) -> None:
     names = set(cls.arrays) | {
         f
         for f in cls.__dataclass_fields__
-        if f not in ("name", "inputs", "kind", "arrays", "n_inputs", "functions")
+        if f not in ("name", "inputs", "kind", "arrays", "n_inputs", "n_axes", "functions")
     }
     for name in names:
         assert re.search(rf"\b{name}\b", row), f"{kind} has {name}"

@@ -22,7 +22,9 @@ ORDER = (
     {"backend"},
     {"registry", "runner"},
     {"backends", "comparison", "margin", "model_comparison", "diagnosis"},
-    {"bundled", "datasets", "report", "cli"},
+    {"bundled", "datasets", "report"},
+    {"shards"},
+    {"cli"},
 )
 """Parts of the package; a part may import what stands in its own row or above."""
 ASIDE = {"sharpen", "testing"}

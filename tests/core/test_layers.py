@@ -14,10 +14,19 @@ from whetsim.errors import FormatError
 
 sizes = st.integers(1, 9)
 small = st.integers(1, 4)
-paddings = st.one_of(
-    st.sampled_from(["valid", "same"]),
-    st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * 2),
-)
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> tuple[Any, ...]:
+    """Draw size, kernel, strides, dilation and padding for a map or a volume."""
+    n_axes = draw(st.sampled_from([2, 3]))
+
+    def each(one: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+        return st.tuples(*[one] * n_axes)
+
+    sides = each(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    padding = st.one_of(st.sampled_from(["valid", "same"]), sides)
+    return draw(st.tuples(each(sizes), *[each(small)] * 3, padding))
 
 
 def ones(*shape: int) -> np.ndarray:
@@ -43,19 +52,12 @@ def tensorflow_same(n: int, kernel: int, stride: int, dilation: int) -> tuple[in
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.tuples(sizes, sizes), *[st.tuples(small, small)] * 3, paddings)
-def test_convolution_shapes(
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    strides: tuple[int, int],
-    dilation: tuple[int, int],
-    padding: Any,
-) -> None:
-    parameters = {"strides": strides, "dilation": dilation, "padding": padding}
-    conv = L.Conv2D(name="c", inputs="input", weight=ones(*kernel, 2, 3), **parameters)
-    depthwise = L.DepthwiseConv2D(
-        name="c", inputs="input", weight=ones(*kernel, 2, 3), **parameters
-    )
+@given(rules())
+def test_convolution_shapes(rule: tuple[Any, ...]) -> None:
+    size, kernel, strides, dilation, padding = rule
+    made = {"name": "c", "inputs": "input", "weight": ones(*kernel, 2, 3)}
+    made |= {"strides": strides, "dilation": dilation, "padding": padding}
+    conv = L.Conv2D(**made) if len(size) == 2 else L.Conv3D(**made)
     expected = []
     for axis, n in enumerate(size):
         rule = (n, kernel[axis], strides[axis], dilation[axis])
@@ -69,17 +71,18 @@ def test_convolution_shapes(
             conv.output_shape((*size, 2))
         return
     assert conv.output_shape((*size, 2)) == (*expected, 3)
-    assert depthwise.output_shape((*size, 2)) == (*expected, 6)
+    if len(size) == 2:
+        assert L.DepthwiseConv2D(**made).output_shape((*size, 2)) == (*expected, 6)
     if padding == "same":
         assert tuple(expected) == tuple(-(-n // s) for n, s in zip(size, strides, strict=True))
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.tuples(sizes, sizes), *[st.tuples(small, small)] * 2, paddings)
-def test_pool_shapes(
-    size: tuple[int, int], pool: tuple[int, int], strides: tuple[int, int], padding: Any
-) -> None:
-    layer = L.MaxPool2D(name="p", inputs="input", pool_size=pool, strides=strides, padding=padding)
+@given(rules())
+def test_pool_shapes(rule: tuple[Any, ...]) -> None:
+    size, pool, strides, _, padding = rule
+    kind = L.MaxPool2D if len(size) == 2 else L.MaxPool3D
+    layer = kind(name="p", inputs="input", pool_size=pool, strides=strides, padding=padding)
     expected, wide = [], False
     for axis, n in enumerate(size):
         if padding == "same":
@@ -132,6 +135,7 @@ def test_transposed_shapes(
         (L.Flatten(name="x", inputs="i"), [(3, 4, 5)], (60,)),
         (L.Reshape(name="x", inputs="i", shape=(5, 12)), [(3, 4, 5)], (5, 12)),
         (L.Permute(name="x", inputs="i", axes=(2, 0, 1)), [(3, 4, 5)], (5, 3, 4)),
+        (L.ZeroPad2D(name="x", inputs="i", padding=((1, 0), (2, 3))), [(3, 4, 5)], (4, 9, 5)),
         (L.Upsample2D(name="x", inputs="i", size=(2, 3)), [(3, 4, 5)], (6, 12, 5)),
         (L.Upsample2D(name="x", inputs="i", size=2), [(3, 4, 5)], (6, 8, 5)),
         (L.Add(name="x", inputs="ijk"[:0] or ("i", "j")), [(3, 4), (3, 4)], (3, 4)),
@@ -151,6 +155,9 @@ def test_pool_strides_are_the_pool_size_by_default() -> None:
     pool = L.AveragePool2D(name="p", inputs="i", pool_size=(3, 2))
     assert pool.steps == pool.strides == (3, 2)
     assert pool.output_shape((9, 9, 1)) == (3, 4, 1)
+    volume = L.MaxPool3D(name="p", inputs="i", pool_size=3)
+    assert volume.pool_size == volume.steps == volume.strides == (3, 3, 3)
+    assert volume.output_shape((9, 7, 6, 2)) == (3, 2, 2, 2)
 
 
 def test_layers_are_frozen_and_copy_their_arrays() -> None:
@@ -162,6 +169,21 @@ def test_layers_are_frozen_and_copy_their_arrays() -> None:
         dense.weight[0, 0] = 2
     with pytest.raises(AttributeError):
         dense.weight = weight  # type: ignore[misc]
+
+
+def test_arrays_that_nobody_can_change_are_not_copied() -> None:
+    weight = ones(2, 2)
+    view = weight[:]
+    view.flags.writeable = False
+    copied = L.Dense(name="d", inputs="input", weight=view).weight
+    weight[0, 0] = 7
+    assert copied[0, 0] == 1
+    read = np.frombuffer(ones(4).tobytes(), np.float32).reshape(2, 2)
+    kept = L.Dense(name="d", inputs="input", weight=read).weight
+    assert np.shares_memory(kept, read)
+    assert np.shares_memory(L.Dense(name="e", inputs="input", weight=kept).weight, read)
+    turned = L.Dense(name="d", inputs="input", weight=read.T).weight
+    assert turned.flags.c_contiguous and not turned.flags.writeable
 
 
 def test_number_of_parameters() -> None:
@@ -193,6 +215,7 @@ def make(cls: type[L.Layer], **values: Any) -> Any:
 
 
 W4 = ones(2, 2, 2, 4)
+W5 = ones(2, 2, 2, 2, 4)
 REFUSED: list[tuple[Any, str]] = [
     (make(L.Step, name=""), "layer '': a name must be a text of 1 to 200 characters"),
     (make(L.Step, name=None), "a name must be a text"),
@@ -221,6 +244,18 @@ REFUSED: list[tuple[Any, str]] = [
     (make(L.Conv2D, weight=W4, groups=3), "4 channels, not divisible by groups = 3"),
     (make(L.Conv2D, weight=W4, groups=0), "groups is out of range"),
     (make(L.Conv2D, weight=ones(2, 0, 1, 1)), "need no empty axis"),
+    (make(L.Conv3D, weight=W4), r"weight has shape \(2, 2, 2, 4\) .got 4-D; need 5-D"),
+    (make(L.Conv3D, weight=W5, strides=(1, 2)), "strides must have 3 entries .got 2"),
+    (make(L.Conv3D, weight=W5, dilation=(1, 0, 1)), "dilation is out of range .got 0"),
+    (make(L.Conv3D, weight=W5, padding="Same"), "padding is unknown .*back.*Did you mean 'same'"),
+    (
+        make(L.Conv3D, weight=W5, padding=((0, 0), (1, 1))),
+        r"must be 'valid', 'same' or \[\[front, back\], \[top, bottom\], \[left, right\]\] .got",
+    ),
+    (make(L.Conv3D, weight=W5, groups=3), "4 channels, not divisible by groups = 3"),
+    (make(L.Conv3D, weight=W5, bias=ones(2)), r"bias has shape \(2,\); expected \(4,\)"),
+    (make(L.MaxPool3D, pool_size=(2, 2)), "pool_size must have 3 entries .got 2"),
+    (make(L.AveragePool3D, count_padding=1), "count_padding must be true or false .got 1"),
     (make(L.Conv2D, weight=W4, bias=ones(2)), r"bias has shape \(2,\); expected \(4,\)"),
     (make(L.DepthwiseConv2D, weight=W4, bias=ones(4)), r"bias .* expected \(8,\)"),
     (make(L.Conv2DTranspose, weight=W4, bias=ones(4)), r"bias .* expected \(2,\)"),
@@ -246,12 +281,17 @@ REFUSED: list[tuple[Any, str]] = [
     (make(L.Reshape, shape=[1] * 17), "shape has too many entries"),
     (make(L.Permute, axes=(-1, 0)), "axes is out of range"),
     (make(L.Permute, axes=1), "axes must be a list of whole numbers"),
+    (make(L.ZeroPad2D, padding="same"), "padding must be numbers of cells .got 'same'"),
+    (make(L.ZeroPad2D, padding=((0, 0),)), "padding must be 'valid', 'same' or"),
+    (make(L.ZeroPad2D, padding=((0, 0), (-1, 0))), "padding is out of range .got -1; need >= 0"),
     (make(L.Upsample2D, size=(1, 0)), "size is out of range"),
     (make(L.Concat, inputs=("a", "b"), axis=None), "axis must be a whole number"),
     (make(L.Step, threshold="0.5"), "threshold must be a .*number"),
     (make(L.Step, threshold=False), "threshold must be a .*number"),
     (make(L.Step, threshold=float("inf")), "threshold must be .*finite"),
     (make(L.Step, threshold=10**400), "threshold must be"),
+    (make(L.Step, strict=1), "layer 'x': strict must be true or false .got 1"),
+    (make(L.Step, strict=None), "strict must be true or false .got None"),
     (make(L.Activation, function="swish"), "function 'swish' is unknown; need one of relu, sigm"),
     (make(L.Activation, function="relu", sharpness=1), "sharpness must be in .*is a step"),
     (make(L.Activation, function="relu", sharpness=float("nan")), "sharpness must be"),
@@ -287,6 +327,20 @@ BAD_SHAPES: list[tuple[L.Layer, list[L.Shape], str]] = [
     (L.MaxPool2D(name="x", inputs="a", padding=((2, 0), (0, 0))), [(4, 4, 1)], "padding alone"),
     (L.MaxPool2D(name="x", inputs="a"), [(4, 1, 1)], "the window spans 2 cells"),
     (L.GlobalAveragePool2D(name="x", inputs="a"), [(4, 4)], "need a map"),
+    (
+        L.Conv3D(name="x", inputs="a", weight=W5),
+        [(4, 4, 2)],
+        r"need a volume \(depth, height, width, channels\). Put a reshape before it",
+    ),
+    (L.Conv3D(name="x", inputs="a", weight=W5), [(4, 4, 4, 3)], "because 'a' has 3 channels"),
+    (L.Conv3D(name="x", inputs="a", weight=W5), [(1, 4, 4, 2)], "the window spans 2 cells but the"),
+    (L.MaxPool3D(name="x", inputs="a"), [(4, 4, 2)], "need a volume"),
+    (
+        L.MaxPool3D(name="x", inputs="a", padding=((0, 0), (0, 0), (0, 2))),
+        [(4, 4, 4, 1)],
+        "padding alone",
+    ),
+    (L.ZeroPad2D(name="x", inputs="a", padding=((1, 1), (1, 1))), [(4, 4)], "need a map"),
     (L.BatchNorm(name="x", inputs="a", mean=ones(3), variance=ones(3)), [(3, 2)], "2 channels"),
     (L.Reshape(name="x", inputs="a", shape=(5,)), [(2, 3)], r"holds 5 values; 'a' has 6 .shape"),
     (L.Permute(name="x", inputs="a", axes=(0, 2)), [(2, 3)], "do not order the 2 axes"),
@@ -309,6 +363,12 @@ def test_numpy_numbers_are_numbers(value: Any) -> None:
     assert L.Step(name="s", inputs="input", threshold=value).threshold == 0.25
     norm = L.BatchNorm(name="n", inputs="i", mean=ones(1), variance=ones(1), epsilon=value)
     assert norm.epsilon == 0.25
+
+
+def test_strict_is_a_parameter_only_where_it_is_set() -> None:
+    assert L.Step(name="s", inputs="input").parameters == {"threshold": 0.5}
+    strict = L.Step(name="s", inputs="input", threshold=1, strict=True)
+    assert strict.parameters == {"threshold": 1.0, "strict": True}
 
 
 def test_numpy_integers_are_whole_numbers() -> None:

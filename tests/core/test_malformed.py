@@ -432,11 +432,15 @@ BAD_GRAPHS: dict[str, tuple[Change, str]] = {
     "add of one": (add_layer("sum", "add", ["step"]), "layer 'sum': add needs 2 or more inputs"),
     "unknown parameter": (
         put(*STEP, "parameters", "treshold", value=0.5),
-        "layer 'step': step has no parameter 'treshold'; known: threshold. Did you mean",
+        "layer 'step': step has no parameter 'treshold'; known: strict, threshold. Did",
     ),
     "parameter of the class": (
         put(*STEP, "parameters", "kind", value="step"),
-        "layer 'step': step has no parameter 'kind'; known: threshold",
+        "layer 'step': step has no parameter 'kind'; known: strict, threshold",
+    ),
+    "strict that is a number": (
+        put(*STEP, "parameters", "strict", value=1),
+        r"layer 'step': strict must be true or false \(got 1\)",
     ),
     "array as a parameter": (
         put(*DENSE, "parameters", "weight", value=[[1.0]]),
@@ -528,6 +532,27 @@ BAD_GRAPHS: dict[str, tuple[Change, str]] = {
             tensors.update(k=np.ones((3, 2))),
         ),
         "readout: it decodes 3 outputs",
+    ),
+    "bias of a key": (
+        lambda graph, tensors: (
+            graph["readout"].update(bias="c"),
+            tensors.update(c=np.ones(2)),
+        ),
+        "readout: a bias needs a decoder; a key has none",
+    ),
+    "bias of another number of classes": (
+        lambda graph, tensors: (
+            graph.update(readout={"decoder": "k", "bias": "c"}),
+            tensors.update(k=np.ones((2, 4)), c=np.ones(3)),
+        ),
+        r"readout: bias is float64 of shape \(3,\); expected floats \(4,\)",
+    ),
+    "bias with NaN": (
+        lambda graph, tensors: (
+            graph.update(readout={"decoder": "k", "bias": "c"}),
+            tensors.update(k=np.ones((2, 1)), c=np.array([np.nan])),
+        ),
+        "readout: bias holds NaN or infinite values",
     ),
 }
 

@@ -31,8 +31,8 @@ def f4(*values: Any) -> np.ndarray:
     return np.array(values, np.float32)
 
 
-def step(name: str, source: str, threshold: float = 0.5) -> L.Step:
-    return L.Step(name=name, inputs=source, threshold=threshold)
+def step(name: str, source: str, threshold: float = 0.5, strict: bool = False) -> L.Step:
+    return L.Step(name=name, inputs=source, threshold=threshold, strict=strict)
 
 
 def dense(name: str, source: str, weight: Any, bias: Any = None) -> L.Dense:
@@ -212,6 +212,22 @@ def test_convolutions_stay_convolutions() -> None:
     kinds = {p.target: type(p.connectivity) for p in network.projections}
     for name in ("a/before_pool_a", "a", "b", "pool_c", "d"):
         assert kinds[name] is Convolution, name
+
+
+def test_a_shift_of_each_unit_leaves_a_convolution_a_convolution() -> None:
+    weight = (np.random.default_rng(1).integers(-4, 5, (2, 2, 2, 3)) / 4).astype(np.float32)
+    shift = np.arange(27) / 8 - 2
+    layers = (
+        L.Conv2D(name="c", inputs=INPUT, weight=weight),
+        L.Flatten(name="f", inputs="c"),
+        norm("n", "f", [1] * 27, shift),
+        L.Reshape(name="r", inputs="n", shape=(3, 3, 3)),
+        step("s", "r"),
+    )
+    model = Model("m", InputSpec((4, 4, 2), 0, 3), layers)
+    (projection,) = map_to_spikes(model).projections
+    assert isinstance(projection.connectivity, Convolution)
+    check_against_model(model, uniform_samples(np.random.default_rng(2), model.input, 30))
 
 
 def test_weights_on_the_grid_are_the_folded_real_weights() -> None:
@@ -540,6 +556,24 @@ REFUSED: dict[str, tuple[InputSpec, tuple[L.Layer, ...], str]] = {
         MAP,
         (POOL, L.GlobalAveragePool2D(name="mean", inputs="pool"), step("s", "mean")),
         "layer 'pool': .* with global_average_pool2d 'mean'",
+    ),
+    "pool before zeros": (
+        MAP,
+        (
+            POOL,
+            L.ZeroPad2D(name="zeros", inputs="pool", padding=((0, 1), (0, 1))),
+            step("s", "zeros"),
+        ),
+        "layer 'pool': .* with zero_pad2d 'zeros'",
+    ),
+    "pool of a volume before a convolution": (
+        InputSpec((2, 2, 2, 2), 0, 3),
+        (
+            L.MaxPool3D(name="pool", inputs=INPUT),
+            L.Conv3D(name="conv", inputs="pool", weight=np.ones((1, 1, 1, 2, 1), np.float32)),
+            step("s", "conv"),
+        ),
+        "layer 'pool': a max pool on values .* with conv3d 'conv' behind it.*Put a step before",
     ),
     "pool before a relu": (
         MAP,

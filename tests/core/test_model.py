@@ -177,6 +177,11 @@ BAD_READOUTS: list[tuple[dict[str, Any], str]] = [
     ({"decoder": np.eye(2, dtype=int)}, "decoder is int64 .*expected floats"),
     ({"decoder": np.ones(3)}, "expected floats .outputs, classes"),
     ({"decoder": np.full((2, 2), np.inf)}, "decoder holds NaN or infinite"),
+    ({"bias": np.ones(2)}, "need either a key or a decoder"),
+    ({"key": np.eye(2), "bias": np.ones(2)}, "a bias needs a decoder; a key has none"),
+    ({"decoder": np.eye(2), "bias": [1, 2]}, "bias is int64 .*expected floats .2,"),
+    ({"decoder": np.eye(2), "bias": np.ones(3)}, r"bias is float64 of shape \(3,\); expected"),
+    ({"decoder": np.eye(2), "bias": np.array([0, np.nan])}, "bias holds NaN or infinite"),
 ]
 
 
@@ -204,6 +209,18 @@ def test_decoder_is_used_as_it_is() -> None:
     scores = readout.scores([[1, 0, 1], [0, 0, 0]])
     assert scores.dtype == np.float64
     assert scores.tolist() == [[0.5 - 2 - 3, -1.25 - 0.75], [-0.5 - 2 + 3, 1.25 - 0.75]]
+
+
+def test_bias_is_added_to_the_scores() -> None:
+    decoder = np.array([[0.5, -1.25], [2.0, 0.75]], np.float32)
+    bias = np.array([0.25, -4], np.float32)
+    readout = Readout(decoder=decoder, bias=bias)
+    plain = Readout(decoder=decoder).scores([[1, 0], [0, 0]])
+    assert np.array_equal(readout.scores([[1, 0], [0, 0]]), plain + np.array([0.25, -4]))
+    bias[0] = 9
+    assert readout.bias is not None and readout.bias.tolist() == [0.25, -4]
+    with pytest.raises(ValueError, match="read-only"):
+        readout.bias[0] = 0
 
 
 def test_scores_do_not_depend_on_the_other_samples() -> None:

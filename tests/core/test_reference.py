@@ -24,10 +24,6 @@ seeds = st.integers(0, 2**32 - 1)
 sizes = st.tuples(st.integers(1, 7), st.integers(1, 7))
 threes = st.tuples(st.integers(1, 3), st.integers(1, 3))
 kernels = st.tuples(st.integers(1, 4), st.integers(1, 4))
-paddings = st.one_of(
-    st.sampled_from(["valid", "same"]),
-    st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 2),
-)
 
 
 def values_of(layer: L.Layer, x: np.ndarray, **options: Any) -> np.ndarray:
@@ -41,59 +37,69 @@ def whole(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.integers(-4, 5, shape)
 
 
-def sides(padding: Any, size: Pair, kernel: Pair, strides: Pair, dilation: Pair) -> list[Pair]:
-    """Return the padding (before, after) of both axes."""
+def sides(
+    padding: Any, size: L.Shape, kernel: L.Shape, strides: L.Shape, dilation: L.Shape
+) -> list[Pair]:
+    """Return the padding (before, after) of each axis."""
     if padding == "same":
         return [
             tensorflow_same(*rule) for rule in zip(size, kernel, strides, dilation, strict=True)
         ]
-    return [(0, 0), (0, 0)] if padding == "valid" else list(padding)
+    return [(0, 0)] * len(size) if padding == "valid" else list(padding)
 
 
-def looped_convolution(x: np.ndarray, conv: L.Conv2D) -> np.ndarray:
+def looped_convolution(x: np.ndarray, conv: L.Conv2D | L.Conv3D) -> np.ndarray:
     """Convolve by the definition, one product at a time."""
-    n, h, w, _ = x.shape
-    kh, kw, per_in, n_out = conv.weight.shape
-    (top, bottom), (left, right) = sides(
-        conv.padding, (h, w), (kh, kw), conv.strides, conv.dilation
-    )
-    (sy, sx), (dy, dx) = conv.strides, conv.dilation
-    out_h = (h + top + bottom - (kh - 1) * dy - 1) // sy + 1
-    out_w = (w + left + right - (kw - 1) * dx - 1) // sx + 1
-    y = np.zeros((n, out_h, out_w, n_out))
-    cells = itertools.product(range(out_h), range(out_w), range(n_out), range(kh), range(kw))
-    for oy, ox, o, i, j in cells:
-        iy, ix = oy * sy + i * dy - top, ox * sx + j * dx - left
-        if 0 <= iy < h and 0 <= ix < w:
-            first = o // (n_out // conv.groups) * per_in
-            for c in range(per_in):
-                y[:, oy, ox, o] += x[:, iy, ix, first + c] * float(conv.weight[i, j, c, o])
+    n, *size, _ = x.shape
+    *kernel, per_in, n_out = conv.weight.shape
+    around = sides(conv.padding, size, kernel, conv.strides, conv.dilation)
+    places = [
+        (m + before + after - (k - 1) * d - 1) // s + 1
+        for m, k, s, d, (before, after) in zip(
+            size, kernel, conv.strides, conv.dilation, around, strict=True
+        )
+    ]
+    y = np.zeros((n, *places, n_out))
+    for place in np.ndindex(*places):
+        for position in np.ndindex(*kernel):
+            cell = tuple(
+                p * s + i * d - before
+                for p, s, i, d, (before, _) in zip(
+                    place, conv.strides, position, conv.dilation, around, strict=True
+                )
+            )
+            if not all(0 <= at < m for at, m in zip(cell, size, strict=True)):
+                continue
+            for o, c in itertools.product(range(n_out), range(per_in)):
+                group = o // (n_out // conv.groups)
+                seen = x[(slice(None), *cell, group * per_in + c)]
+                y[(slice(None), *place, o)] += seen * float(conv.weight[(*position, c, o)])
     return y if conv.bias is None else y + conv.bias
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=seeds,
-    size=sizes,
-    kernel=kernels,
-    strides=threes,
-    dilation=threes,
-    padding=paddings,
-    groups=st.sampled_from([1, 2, 3]),
-)
-def test_convolution(
-    *,
-    seed: int,
-    size: Pair,
-    kernel: Pair,
-    strides: Pair,
-    dilation: Pair,
-    padding: Any,
-    groups: int,
-) -> None:
+@st.composite
+def geometries(draw: st.DrawFn) -> tuple[Any, ...]:
+    """Draw size, kernel, strides, dilation and padding for a map or a volume."""
+    n_axes = draw(st.sampled_from([2, 2, 3]))
+
+    def each(low: int, high: int) -> st.SearchStrategy[Any]:
+        return st.tuples(*[st.integers(low, high)] * n_axes)
+
+    largest = 7 if n_axes == 2 else 4
+    explicit = st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * n_axes)
+    padding = st.one_of(st.sampled_from(["valid", "same"]), explicit)
+    kernel = each(1, 4 if n_axes == 2 else 3)
+    return draw(st.tuples(each(1, largest), kernel, each(1, 3), each(1, 3), padding))
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=seeds, geometry=geometries(), groups=st.sampled_from([1, 2, 3]))
+def test_convolution(seed: int, geometry: tuple[Any, ...], groups: int) -> None:
+    size, kernel, strides, dilation, padding = geometry
     rng = np.random.default_rng(seed)
     per_in, per_out = int(rng.integers(1, 3)), int(rng.integers(1, 3))
-    conv = L.Conv2D(
+    kind = L.Conv2D if len(size) == 2 else L.Conv3D
+    conv = kind(
         name="c",
         inputs=INPUT,
         weight=whole(rng, *kernel, per_in, groups * per_out).astype(np.float32),
@@ -234,47 +240,43 @@ def test_output_padding_adds_cells_behind() -> None:
     assert y.ravel().tolist() == [1, 10, 0, 2, 20, 0]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     seed=seeds,
-    size=sizes,
-    pool=kernels,
-    strides=threes,
-    padding=paddings,
-    kind=st.sampled_from(["max", "average", "counted"]),
+    geometry=geometries(),
+    kind=st.sampled_from(["max", "average", "average", "counted"]),
 )
-def test_pools(
-    *,
-    seed: int,
-    size: Pair,
-    pool: Pair,
-    strides: Pair,
-    padding: Any,
-    kind: str,
-) -> None:
+def test_pools(seed: int, geometry: tuple[Any, ...], kind: str) -> None:
+    size, pool, strides, _, padding = geometry
     rng = np.random.default_rng(seed)
     made = {"name": "p", "inputs": INPUT, "pool_size": pool, "strides": strides}
-    layer: L.Layer = L.MaxPool2D(**made, padding=padding)
-    if kind != "max":
-        layer = L.AveragePool2D(**made, padding=padding, count_padding=kind == "counted")
+    made["padding"] = padding
+    if kind == "max":
+        layer: L.Layer = L.MaxPool2D(**made) if len(size) == 2 else L.MaxPool3D(**made)
+    else:
+        average = L.AveragePool2D if len(size) == 2 else L.AveragePool3D
+        layer = average(**made, count_padding=kind == "counted")
     x = whole(rng, 2, *size, 2) - 2
     try:
-        out_h, out_w, _ = layer.output_shape(x.shape[1:])
+        *places, _ = layer.output_shape(x.shape[1:])
     except FormatError:
         assume(False)
-    (top, _), (left, _) = sides(padding, size, pool, strides, (1, 1))
+    around = sides(padding, size, pool, strides, (1,) * len(size))
     y = values_of(layer, x)
-    for oy, ox in itertools.product(range(out_h), range(out_w)):
-        rows = [r for r in range(oy * strides[0] - top, oy * strides[0] - top + pool[0])]
-        columns = [c for c in range(ox * strides[1] - left, ox * strides[1] - left + pool[1])]
-        window = x[:, [r for r in rows if 0 <= r < size[0]]]
-        window = window[:, :, [c for c in columns if 0 <= c < size[1]]]
+    for place in np.ndindex(*places):
+        window = x
+        for axis, (p, s, k, (before, _)) in enumerate(
+            zip(place, strides, pool, around, strict=True)
+        ):
+            cells = range(p * s - before, p * s - before + k)
+            window = window.take([c for c in cells if 0 <= c < size[axis]], axis=axis + 1)
+        axes = tuple(range(1, len(size) + 1))
         if kind == "max":
-            expected = window.max(axis=(1, 2))
+            expected = window.max(axis=axes)
         else:
-            cells = pool[0] * pool[1] if kind == "counted" else window.shape[1] * window.shape[2]
-            expected = window.sum(axis=(1, 2)).astype(np.float32) / np.float32(cells)
-        assert np.array_equal(y[:, oy, ox], expected)
+            seen = np.prod(pool if kind == "counted" else window.shape[1:-1])
+            expected = window.sum(axis=axes).astype(np.float32) / np.float32(seen)
+        assert np.array_equal(y[(slice(None), *place)], expected)
 
 
 def test_global_pools() -> None:
@@ -311,6 +313,9 @@ def test_moving_layers() -> None:
     assert flat[1].tolist() == list(range(24, 48))
     folded = values_of(L.Reshape(name="r", inputs=INPUT, shape=(8, 3)), x)
     assert folded[0].tolist() == [[3 * i, 3 * i + 1, 3 * i + 2] for i in range(8)]
+    padded = values_of(L.ZeroPad2D(name="z", inputs=INPUT, padding=((1, 0), (2, 3))), x)
+    assert padded.shape == (2, 4, 9, 2) and padded.sum() == x.sum()
+    assert np.array_equal(padded[:, 1:, 2:6], x)
     turned = values_of(L.Permute(name="p", inputs=INPUT, axes=(2, 0, 1)), x)
     large = values_of(L.Upsample2D(name="u", inputs=INPUT, size=(2, 3)), x)
     assert large.shape == (2, 6, 12, 2)
@@ -344,6 +349,8 @@ def test_steps_and_activations() -> None:
 
     assert of(L.Step(name="s", inputs=INPUT)) == [0, 0, 0, 1, 1, 1]
     assert of(L.Step(name="s", inputs=INPUT, threshold=0.0)) == [0, 1, 1, 1, 1, 1]
+    assert of(L.Step(name="s", inputs=INPUT, strict=True)) == [0, 0, 0, 0, 1, 1]
+    assert of(L.Step(name="s", inputs=INPUT, threshold=0.0, strict=True)) == [0, 0, 1, 1, 1, 1]
     assert of(L.Activation(name="a", inputs=INPUT, function="relu")) == [0, 0, 0.25, 0.5, 0.75, 1]
     bounded = L.Activation(name="a", inputs=INPUT, function="bounded_relu", sharpness=0.5)
     assert of(bounded) == [0, 0, 0, 0.5, 1, 1]
@@ -354,7 +361,24 @@ def test_steps_and_activations() -> None:
     assert np.allclose(sigmoid, 1 / (1 + np.exp(-real)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("make", [dense_model, conv_model, all_kinds])
+def volumes(rng: np.random.Generator) -> Model:
+    """Return a network of every layer over volumes."""
+
+    def values(*shape: int) -> np.ndarray:
+        return rng.normal(0, 0.7, shape).astype(np.float32)
+
+    layers = (
+        L.Conv3D(name="c", inputs=INPUT, weight=values(2, 3, 2, 2, 3), bias=values(3)),
+        L.Step(name="s", inputs="c"),
+        L.AveragePool3D(name="a", inputs="s", padding="same", strides=(1, 2, 1)),
+        L.Conv3D(name="d", inputs="a", weight=values(1, 2, 2, 1, 3), groups=3, padding="same"),
+        L.MaxPool3D(name="m", inputs="d", pool_size=(2, 1, 2)),
+        L.Step(name="t", inputs="m", threshold=0.1, strict=True),
+    )
+    return Model("volumes", InputSpec((4, 5, 4, 2), -3, 4, 0.3), layers)
+
+
+@pytest.mark.parametrize("make", [dense_model, conv_model, all_kinds, volumes])
 def test_everything_is_float32_and_zero_samples_work(make: Any) -> None:
     model = make(np.random.default_rng(0))
     for n in (0, 1, 3):
@@ -373,7 +397,7 @@ def test_given_values_replace_what_later_layers_read() -> None:
     assert values["b"].tolist() == [[0, 1]]
 
 
-@pytest.mark.parametrize("make", [dense_model, conv_model, all_kinds])
+@pytest.mark.parametrize("make", [dense_model, conv_model, all_kinds, volumes])
 @pytest.mark.parametrize("seed", range(3))
 def test_float32_stays_within_the_error_bound(make: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)

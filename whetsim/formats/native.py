@@ -16,23 +16,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whetsim.errors import FormatError, did_you_mean, quote
+from whetsim.formats.graph import Reading
 from whetsim.layers import KINDS, Layer
 from whetsim.model import InputSpec, Model, Readout
 
-__all__ = ["FORMAT", "VERSION", "read", "recognizes", "write"]
+__all__ = [
+    "FORMAT",
+    "MAX_HEADER",
+    "VERSION",
+    "assemble",
+    "describe",
+    "parse_graph",
+    "read",
+    "recognizes",
+    "write",
+    "write_whole",
+]
 
 FORMAT = "whetsim"
 VERSION = 1
 MAX_HEADER = 4 * 2**20
+_READOUT = ("key", "decoder", "bias")
 _DTYPES = ("F16", "F32", "F64", "U8")
 
 
-def recognizes(head: bytes) -> bool:
+def recognizes(path: Path, head: bytes) -> bool:
     """Return whether a file that begins with `head` is laid out as safetensors."""
     return len(head) >= 9 and head[8:9] == b"{"
 
 
-def read(path: Path) -> Model:
+def read(path: Path, reading: Reading) -> Model:
     """Read a native file.
 
     Raises
@@ -41,7 +54,12 @@ def read(path: Path) -> Model:
         If any rule of docs/format.md is broken; the text names the file and the rule.
     """
     try:
-        return _to_model(*_read_parts(path))
+        if not reading.says_nothing:
+            raise FormatError(
+                "a native file says itself what the network reads, and its steps are exact. Leave "
+                "input_scale, input_range and assume_sharp out."
+            )
+        return assemble(*_read_parts(path))
     except FormatError as error:
         raise FormatError(f"{path.name}: {error}") from None
     except (RecursionError, OverflowError, ValueError) as error:
@@ -54,6 +72,21 @@ def write(model: Model, path: Path) -> None:
     """Write `model`; the same model always gives the same bytes."""
     from safetensors.numpy import save
 
+    header, tensors = describe(model)
+    text = json.dumps(header, separators=(",", ":"), allow_nan=False)
+    # One entry alone: the library writes several in an order that changes from run to run.
+    data = save(tensors, metadata={FORMAT: f"{_checksum(text, tensors)} {text}"})
+    length = int.from_bytes(data[:8], "little")
+    if length > MAX_HEADER:
+        raise FormatError(
+            f"{path.name}: graph and metadata make a header of {length} bytes (need <= "
+            f"{MAX_HEADER}). Shorten the metadata."
+        )
+    write_whole(path, data)
+
+
+def describe(model: Model) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return the graph of docs/format.md and the tensors it names."""
     tensors: dict[str, NDArray[Any]] = {}
     layers = []
     for layer in model.layers:
@@ -83,23 +116,30 @@ def write(model: Model, path: Path) -> None:
         "metadata": dict(model.metadata),
     }
     if model.readout is not None:
-        part = "key" if model.readout.key is not None else "decoder"
-        array = getattr(model.readout, part)
-        tensors[f"readout/{part}"] = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        header["readout"] = {part: f"readout/{part}"}
-    text = json.dumps(header, separators=(",", ":"), allow_nan=False)
-    # One entry alone: the library writes several in an order that changes from run to run.
-    data = save(tensors, metadata={FORMAT: f"{_checksum(text, tensors)} {text}"})
-    length = int.from_bytes(data[:8], "little")
-    if length > MAX_HEADER:
-        raise FormatError(
-            f"{path.name}: graph and metadata make a header of {length} bytes (need <= "
-            f"{MAX_HEADER}). Shorten the metadata."
-        )
-    _write_whole(path, data)
+        header["readout"] = {}
+        for part in _READOUT:
+            array = getattr(model.readout, part)
+            if array is not None:
+                tensors[f"readout/{part}"] = array.astype(array.dtype.newbyteorder("<"), copy=False)
+                header["readout"][part] = f"readout/{part}"
+    return header, tensors
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def parse_graph(text: bytes) -> dict[str, Any]:
+    """Return the graph that a JSON text holds, if it is of this version.
+
+    Raises
+    ------
+    FormatError
+        If it is no JSON object, uses a name twice, or holds NaN.
+    """
+    header = _parse(text, f"header entry '{FORMAT}'")
+    _check_version(header)
+    return header
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that appears complete or not at all."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: its folder does not exist. Make it first.")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -150,8 +190,7 @@ def _read_parts(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
                 f"tensor {quote(name)}: type {quote(dtype)} (need {', '.join(_DTYPES)})."
             )
     checksum, _, graph = str(meta[FORMAT]).partition(" ")
-    header = _parse(graph.encode(), f"header entry '{FORMAT}'")
-    _check_version(header)
+    header = parse_graph(graph.encode())
     tensors = _load_tensors(path)
     if checksum != _checksum(graph, tensors):
         raise FormatError(
@@ -204,7 +243,14 @@ def _load_tensors(path: Path) -> dict[str, NDArray[Any]]:
         raise FormatError(f"not a valid safetensors file ({error}). The file is damaged.") from None
 
 
-def _to_model(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Model:
+def assemble(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Model:
+    """Return the model that a graph and its tensors describe; what `describe` takes apart.
+
+    Raises
+    ------
+    FormatError
+        If any rule of docs/format.md is broken.
+    """
     _only(header, "header", _HEADER)
     spec = _object(header["input"], "input")
     _only(spec, "input", ("shape", "low", "high", "scale"))
@@ -271,7 +317,7 @@ def _to_readout(
         return None
     parts = _object(entry, "readout")
     for key in parts:
-        if key not in ("key", "decoder"):
+        if key not in _READOUT:
             raise FormatError(f"readout: {quote(key)} is unknown (need 'key' or 'decoder').")
     return Readout(**{k: _take(v, f"readout: {k}", tensors, used) for k, v in parts.items()})
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from whetsim import layers as L
 from whetsim.comparison import Agreement, Comparison
+from whetsim.diagnosis import Finding
 from whetsim.margin import Margins
 from whetsim.model import Model
 from whetsim.model_comparison import ModelComparison
@@ -20,6 +21,7 @@ from whetsim.report.diary_file import DiaryEntry, DiaryFile
 __all__ = [
     "agreement_facts",
     "diary_facts",
+    "finding_facts",
     "margin_facts",
     "model_comparison_facts",
     "model_facts",
@@ -37,10 +39,10 @@ def multiply_adds(model: Model) -> dict[str, int]:
         match layer:
             case L.Dense():
                 result[layer.name] = int(layer.weight.size)
-            case L.Conv2D():
-                result[layer.name] = out * int(np.prod(layer.weight.shape[:3]))
+            case L.Convolution():
+                result[layer.name] = out * math.prod(layer.weight.shape[:-1])
             case L.DepthwiseConv2D():
-                result[layer.name] = out * int(np.prod(layer.weight.shape[:2]))
+                result[layer.name] = out * math.prod(layer.weight.shape[:2])
             case L.Conv2DTranspose():
                 source = math.prod(model.shapes[layer.inputs[0]][:2])
                 result[layer.name] = source * int(layer.weight.size)
@@ -75,6 +77,7 @@ def model_facts(model: Model) -> dict[str, Any]:
                 "shape": list(model.shapes[layer.name]),
                 "parameters": layer.n_parameters,
                 "multiply_adds": macs.get(layer.name, 0),
+                "weights": _weight_range(layer),
             }
             for layer in model.layers
         ],
@@ -84,6 +87,18 @@ def model_facts(model: Model) -> dict[str, Any]:
         "multiply_adds": sum(macs.values()),
         "metadata": dict(model.metadata),
     }
+
+
+def _weight_range(layer: L.Layer) -> list[float] | None:
+    weight = getattr(layer, "weight", None)
+    if weight is None or not weight.size:
+        return None
+    return [float(weight.min()), float(weight.max())]
+
+
+def finding_facts(finding: Finding) -> dict[str, str]:
+    """Return one finding of the diagnosis."""
+    return asdict(finding)
 
 
 def network_facts(network: SpikingNetwork) -> dict[str, Any]:

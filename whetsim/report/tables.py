@@ -10,12 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from whetsim.diagnosis import Finding
 from whetsim.margin import Margins
 
 __all__ = [
     "agreement_table",
     "backend_table",
     "diary_table",
+    "finding_lines",
     "layer_table",
     "margin_table",
     "model_lines",
@@ -62,10 +64,11 @@ def layer_table(facts: Mapping[str, Any]) -> RenderableType:
         "reads",
         "output",
         "#parameters",
+        "weights",
         "#multiply-adds",
     )
     range_ = f"{spec['low']}..{spec['high']} x {spec['scale']:.6g}"
-    table.add_row("input", range_, "", _shape(spec["shape"]), "", "")
+    table.add_row("input", range_, "", _shape(spec["shape"]), "", "", "")
     for layer in facts["layers"]:
         table.add_row(
             Text(layer["name"]),
@@ -73,10 +76,11 @@ def layer_table(facts: Mapping[str, Any]) -> RenderableType:
             Text(", ".join(layer["inputs"])),
             _shape(layer["shape"]),
             f"{layer['parameters']:,}" if layer["parameters"] else "",
+            "{:.3g}..{:.3g}".format(*layer["weights"]) if layer["weights"] else "",
             f"{layer['multiply_adds']:,}" if layer["multiply_adds"] else "",
         )
     table.add_section()
-    total = f"{facts['parameters']:,}", f"{facts['multiply_adds']:,}"
+    total = f"{facts['parameters']:,}", "", f"{facts['multiply_adds']:,}"
     table.add_row("in all", "", "", "", *total)
     readout = facts["readout"]
     if readout is None:
@@ -121,8 +125,28 @@ def population_table(facts: Mapping[str, Any]) -> RenderableType:
 
 
 def model_lines(metadata: Mapping[str, Any]) -> list[Text]:
-    """Show metadata, one line an entry."""
-    return [Text(f"{key}: {_plain(value)}") for key, value in metadata.items()]
+    """Show metadata, one line an entry; how a foreign file writes its steps, one line a step."""
+    lines = [Text(f"{k}: {_plain(v)}") for k, v in metadata.items() if k != "source"]
+    source = metadata.get("source")
+    if not isinstance(source, Mapping):
+        return lines
+    about = {k: v for k, v in source.items() if k not in ("steps", "remarks")}
+    lines.append(Text(f"source: {_plain(about)}"))
+    steps = source.get("steps")
+    if isinstance(steps, Mapping):
+        lines += [Text(f"step {name!r}: {_plain(form)}") for name, form in steps.items()]
+    return lines
+
+
+def finding_lines(findings: Sequence[Finding]) -> list[Text]:
+    """Show what the diagnosis found, one line each."""
+    if not findings:
+        return [Text("nothing suspicious found")]
+    styles = {"problem": "bold red", "warning": "yellow", "note": "dim"}
+    return [
+        Text.assemble((finding.level, styles[finding.level]), str(finding)[len(finding.level) :])
+        for finding in findings
+    ]
 
 
 def _plain(value: Any) -> str:

@@ -397,3 +397,16 @@ def test_floats_load_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, seed:
     path = write(tmp_path_factory.mktemp("made"), file_bytes(small_graph(), tensors))
     weight = whetsim.load(path)["dense"].weight
     assert (weight.dtype, weight.tobytes()) == (tensors["w"].dtype, tensors["w"].tobytes())
+
+
+def test_arrays_in_another_memory_order_are_written_right(tmp_path: Path) -> None:
+    key = np.asfortranarray(np.random.default_rng(0).integers(0, 2, (10, 7), dtype=np.uint8))
+    decoder = np.asfortranarray(np.random.default_rng(0).normal(size=(7, 10)))
+    weight = np.asfortranarray(np.random.default_rng(0).normal(size=(3, 7)).astype("f4"))
+    layers = (
+        L.Dense(name="d", inputs="input", weight=weight),
+        L.Step(name="s", inputs="d"),
+    )
+    for readout in (Readout(key=key), Readout(decoder=decoder)):
+        model = Model("order", InputSpec((3,)), layers, readout=readout)
+        assert_same(model, round_trip(model, tmp_path))

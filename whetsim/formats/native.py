@@ -98,7 +98,7 @@ def describe(model: Model) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             array = getattr(layer, key)
             if array is not None:
                 tensor = f"{layer.name}/{key}"
-                tensors[tensor] = array.astype(array.dtype.newbyteorder("<"), copy=False)
+                tensors[tensor] = _little(array)
                 entry["arrays"][key] = tensor
         layers.append(entry)
     header: dict[str, Any] = {
@@ -120,7 +120,7 @@ def describe(model: Model) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         for part in _READOUT:
             array = getattr(model.readout, part)
             if array is not None:
-                tensors[f"readout/{part}"] = array.astype(array.dtype.newbyteorder("<"), copy=False)
+                tensors[f"readout/{part}"] = _little(array)
                 header["readout"][part] = f"readout/{part}"
     return header, tensors
 
@@ -136,6 +136,12 @@ def parse_graph(text: bytes) -> dict[str, Any]:
     header = _parse(text, f"header entry '{FORMAT}'")
     _check_version(header)
     return header
+
+
+def _little(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array as it lies in the file: little-endian, the last axis fastest."""
+    # The library writes memory as it is, whatever the strides.
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
 
 
 def write_whole(path: Path, data: bytes) -> None:

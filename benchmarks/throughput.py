@@ -44,7 +44,7 @@ def contenders(arguments: argparse.Namespace, data: str) -> dict[str, Contender]
         PAIRS["nest"]: Contender(PAIRS["nest"], ("peers/nest_by_hand.py", data, *n, *threads)),
         "brian2": ours("brian2"),
         PAIRS["brian2"]: Contender(PAIRS["brian2"], ("peers/brian2_by_hand.py", data, *n)),
-        "exact": ours("exact", note="no simulator: integer arithmetic by matrix products"),
+        "exact": ours("exact", note="no simulator: integer sums by events, compiled"),
     }
     if not arguments.no_pynn:
         result["pynn.nest"] = ours("pynn.nest", once=True, note="PyNN's own objects; one run")
@@ -128,7 +128,7 @@ def table(rows: list[Contender], ratios: dict[str, Any], title: str) -> Table:
 def parse() -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    default = HERE / "networks" / "mnist_mlp.safetensors"
+    default = HERE / "networks" / "mnist_dense.safetensors"
     parser.add_argument("--network", type=Path, default=default, metavar="FILE")
     parser.add_argument("--samples", type=int, metavar="N", help="MNIST test images; 2,000")
     parser.add_argument("--full", action="store_true", help="all 10,000 images, medians of 5")

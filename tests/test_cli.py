@@ -147,10 +147,11 @@ def test_compare_agrees_and_exits_with_0(dense: tuple[str, str]) -> None:
 def test_compare_exits_with_1_when_a_backend_is_wrong(
     dense: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from tests.engines import SumsSimulation
     from whetsim import cli, registry
-    from whetsim.backends.exact import ExactBackend, ExactSimulation
+    from whetsim.backends.exact import ExactBackend
 
-    class Off(ExactSimulation):
+    class Off(SumsSimulation):
         def rasters(self, values: Any) -> dict[str, Any]:
             rasters = super().rasters(values)
             rasters["step_1"] = rasters["step_1"].copy()
@@ -196,7 +197,7 @@ def test_backends_lists_all_five() -> None:
         (["run", "digits_conv", "--limit", "-3"], "--limit"),
         (["run", "digits_conv", "--schedule", "fast"], "schedule 'fast' is not supported"),
         (["run", "digits_conv", "--encoding", "rate"], "encoding 'rate' is not supported"),
-        (["run", "digits_conv", "-o", "speed=9"], "exact: no option 'speed'; it has: none"),
+        (["run", "digits_conv", "-o", "speed=9"], "exact: no option 'speed'; it has: threads"),
         (["run", "digits_conv", "-o", "speed"], "need NAME=VALUE"),
         (["run", "digits_conv", "--data", "x.npz"], "x.npz: no such file"),
         (["compare", "digits_conv", "--backends", "exact,nset"], "no backend named 'nset'"),
@@ -286,3 +287,48 @@ def test_ctrl_c_ends_quickly_with_a_message(backend: str, tmp_path: Path) -> Non
     assert process.returncode == 130
     assert error.startswith("whetsim: interrupted")
     assert error.count("\n") == 1
+
+
+def test_inspect_lists_findings(tmp_path: Path) -> None:
+    from whetsim.testing.networks import ties_and_biases
+
+    path = str(tmp_path / "ties.safetensors")
+    whetsim.save(ties_and_biases(), path)
+    result = whetsim_command("inspect", path)
+    assert result.returncode == 0
+    assert "warning: layer 'first': 1 of its 6 outputs have no weight but zero" in result.stdout
+    findings = as_json("inspect", path)["findings"]
+    assert {"level", "where", "what", "advice"} == set(findings[0])
+    assert any("exactly the threshold" in f["what"] for f in findings)
+
+
+def test_convert_writes_and_checks(dense: tuple[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "copy.safetensors"
+    facts = as_json("convert", dense[0], str(out))
+    assert facts["bytes"] == out.stat().st_size
+    assert facts["differing_spikes"] == facts["differing_predictions"] == 0
+    assert out.read_bytes() == Path(dense[0]).read_bytes()
+
+
+def test_convert_never_writes_over_what_it_reads(dense: tuple[str, str]) -> None:
+    before = Path(dense[0]).read_bytes()
+    result = whetsim_command("convert", dense[0], dense[0])
+    assert result.returncode == 2
+    assert "this is the file to read" in result.stderr
+    assert Path(dense[0]).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--input-scale", "1/0"], "input-scale: need a number or a fraction (got '1/0'"),
+        (["--input-scale", "grey"], "input-scale: need a number or a fraction (got 'grey'"),
+        (["--input-range", "255"], "input-range: need two whole numbers"),
+        (["--input-scale", "1/255"], "a native file says itself what the network reads"),
+    ],
+)
+def test_bad_input_options(options: list[str], text: str) -> None:
+    result = whetsim_command("run", "digits_conv", *options)
+    assert result.returncode == 2
+    assert text in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -24,7 +24,15 @@ from whetsim.errors import SampleError, UnsupportedError, WhetsimError, did_you_
 from whetsim.network import Encoding, InputPopulation, SpikingNetwork
 from whetsim.recording import Record, Recorder, Recording, Timing
 
-__all__ = ["Backend", "Capabilities", "ClockedSimulation", "Events", "Schedule", "Simulation"]
+__all__ = [
+    "Backend",
+    "Capabilities",
+    "ClockedSimulation",
+    "Events",
+    "Schedule",
+    "Simulation",
+    "samples_digest",
+]
 
 Schedule = Literal["pipelined", "sequential"]
 Progress = bool | Callable[..., None]
@@ -263,9 +271,7 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
             integers = to_integers(samples, source, input_scale)
             batches, total = iter([(integers, samples)]), len(integers)
         recorder = Recorder(self.network, record)
-        digest = hashlib.blake2b(digest_size=16)
-        low, high = source.samples.low, source.samples.high
-        narrow = np.result_type(np.min_scalar_type(low), np.min_scalar_type(high)).newbyteorder("<")
+        digest, narrow = _new_digest(), _narrow_type(source)
         rounding, run_s, read_s = 0.0, 0.0, 0.0
         kept = []
         size = max(1, self.block_values // max(1, source.size + self.network.n_neurons))
@@ -379,6 +385,24 @@ class ClockedSimulation(Simulation):
             result[population.name] = raster
         self.read_s += time.perf_counter() - start
         return result
+
+
+def samples_digest(integers: NDArray[Any], source: InputPopulation) -> str:
+    """Return the hash of samples that a `Recording` of them carries, whatever type they have."""
+    digest, narrow = _new_digest(), _narrow_type(source)
+    size = max(1, Simulation.block_values // max(1, source.size))
+    for start in range(0, len(integers), size):
+        digest.update(np.ascontiguousarray(integers[start : start + size], dtype=narrow).data)
+    return digest.hexdigest()
+
+
+def _new_digest() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=16)
+
+
+def _narrow_type(source: InputPopulation) -> np.dtype[Any]:
+    low, high = source.samples.low, source.samples.high
+    return np.result_type(np.min_scalar_type(low), np.min_scalar_type(high)).newbyteorder("<")
 
 
 def _checked_batches(

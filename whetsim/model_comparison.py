@@ -198,6 +198,8 @@ def compare_with_model(
             found += _look_again(model, recording, integers[part][rows], spikes, rows + start)
         if model.readout is not None:
             scores.append(model.readout.scores(values[model.output].reshape(len(wrong), -1)))
+    # The same order whatever the size of a block.
+    found.sort(key=lambda difference: difference.sample)
     n_predictions, accuracy = _decoded(model, recording, scores, labels)
     return ModelComparison(
         backend=recording.backend,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import whetsim
+from tests.core.random_models import random_model
 from tests.formats import nir_truth
 from tests.formats.near_ties import near_ties
 from tests.formats.nir_networks import (
@@ -22,6 +24,7 @@ from tests.formats.nir_networks import (
 )
 from whetsim import layers as L
 from whetsim.errors import BackendNotInstalledError, FormatError
+from whetsim.formats.nir_writer import express
 from whetsim.model import INPUT, InputSpec, Model, Readout
 from whetsim.reference import forward
 from whetsim.testing import networks
@@ -184,6 +187,32 @@ def test_a_threshold_is_one_number_where_it_can_be(rng: Any, tmp_path: Path) -> 
     nodes = [node for node in nir.read(path).nodes.values() if isinstance(node, nir.IF)]
     assert len(nodes) == 5
     assert all(np.unique(node.v_threshold).size == 1 for node in nodes)
+
+
+def test_random_networks_come_back_or_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "network.nir"
+    n_written = 0
+    for seed in range(80):
+        model = random_model(Random(seed))
+        try:
+            whetsim.save(model, path)
+        except FormatError as error:
+            assert str(error).startswith("network.nir: layer ")
+            continue
+        n_written += 1
+        assert native_bytes(whetsim.load(path), tmp_path) == native_bytes(model, tmp_path)
+        samples = networks.random_samples(np.random.default_rng(seed), model.input, 30)
+        graph = nir.read(path, type_check=False)
+        x = samples.astype(np.float32) * np.float32(model.input.scale)
+        shape = graph.nodes["input"].input_type["input"]
+        if len(shape) == 3:
+            x = np.moveaxis(x.reshape(len(x), shape[1], shape[2], shape[0]), -1, 1)
+        found = nir_truth.run(graph, x)["output"].reshape(len(x), -1)
+        order = express(model).output_index
+        expected = forward(model, samples)[model.output].reshape(len(x), -1)[:, order]
+        near = near_ties(model, samples, bounds=3)
+        np.testing.assert_array_equal(found[~near], expected[~near], err_msg=str(seed))
+    assert n_written > 30
 
 
 def test_names_that_are_equal_but_for_odd_characters(rng: Any, tmp_path: Path) -> None:

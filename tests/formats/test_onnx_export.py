@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import whetsim
+from tests.core.random_models import random_model
 from tests.formats.near_ties import near_ties
 from tests.formats.nir_networks import everything, values
 from whetsim import layers as L
@@ -182,6 +184,19 @@ def test_onnxruntime_computes_the_same_spikes(name: str, rng: Any, tmp_path: Pat
     assert near.mean() < 0.02
     np.testing.assert_array_equal(found["spikes"][~near], expected[model.output][~near])
     assert found["spikes"].dtype == np.float32
+
+
+def test_random_networks(tmp_path: Path) -> None:
+    n_near = 0
+    for seed in range(60):
+        model = random_model(Random(seed))
+        samples = networks.random_samples(np.random.default_rng(seed), model.input, 30)
+        found = run(written(model, tmp_path), samples)["spikes"]
+        near = near_ties(model, samples)
+        expected = forward(model, samples)[model.output]
+        np.testing.assert_array_equal(found[~near], expected[~near], err_msg=str(seed))
+        n_near += int(near.sum())
+    assert n_near < 60 * 30 // 20
 
 
 @pytest.mark.parametrize("name", TIES)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -44,9 +43,11 @@ class ExactBackend(Backend):
     }
 
     def versions(self) -> Mapping[str, str]:
+        import numba
+
         from whetsim import __version__
 
-        return {"whetsim": __version__, "numpy": np.__version__, "numba": version("numba")}
+        return {"whetsim": __version__, "numpy": np.__version__, "numba": numba.__version__}
 
     def build(self, network: SpikingNetwork, schedule: Schedule, **options: Any) -> Simulation:
         threads = options.get("threads", _cores())

@@ -228,8 +228,8 @@ def test_the_command_prints_what_it_prints_without_shards(
         *("--out", "out-compare"),
     )
     assert (status, err) == (again[0], again[2]) == (0, "")
-    tables = [[line for line in o.splitlines() if "│ exact" not in line] for o in (out, again[1])]
-    assert tables[0] == tables[1]
+    # The first table has times in it, and widths that depend on them.
+    assert out.partition("spikes of exact")[2] == again[1].partition("spikes of exact")[2] != ""
 
 
 def test_a_comparison_that_differs_ends_with_1(
@@ -903,8 +903,9 @@ def test_workers_that_die_again_and_again_are_one_line(
         run_sharded(model, x, y, out=tmp_path, shards=3, scheduler=client.scheduler.address)
 
 
-def test_a_lost_scheduler_is_one_line(tmp_path: Path) -> None:
+def test_a_lost_scheduler_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed", reason='needs Dask: "whetsim[dask]"')
+    monkeypatch.setattr(cluster_module, "CONNECT_S", 1.0)
     model, x, y = model_and_samples()
     with distributed.LocalCluster(
         n_workers=1, processes=False, protocol="tcp", dashboard_address=":0", silence_logs=50
@@ -912,7 +913,7 @@ def test_a_lost_scheduler_is_one_line(tmp_path: Path) -> None:
 
         def stop(done: int, total: int) -> None:
             if done == 3:
-                started.sync(started.scheduler.close)
+                started.close(timeout=1)
 
         with pytest.raises(WhetsimError, match=r"the connection was lost .* same command resumes"):
             run_sharded(

@@ -381,3 +381,22 @@ def test_predictions_on_mnist_are_those_of_the_exact_backend(
     assert unequal.sum() <= n // 200
     assert near_ties(model, images[unequal]).all()
     assert (predictions == labels).mean() > 0.98
+
+
+@pytest.mark.parametrize("axes", [(2, 0, 1), (1, 0, 2), (2, 1, 0)], ids=str)
+def test_output_units_come_back_in_their_order(axes: tuple[int, int, int], tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).normal(size=(3, 3, 1, 4)).astype("f4")
+    layers = (
+        L.Conv2D(name="conv", inputs="input", weight=weight),
+        L.Permute(name="turned", inputs="conv", axes=axes),
+        L.Step(name="fired", inputs="turned", threshold=0.25, strict=True),
+    )
+    model = Model("turned", InputSpec((6, 5, 1)), layers)
+    whetsim.save(model, tmp_path / "turned.onnx")
+    back = whetsim.load(tmp_path / "turned.onnx")
+    samples = np.random.default_rng(1).integers(0, 2, (50, 6, 5, 1))
+    first, second = (
+        whetsim.run(whetsim.map_to_spikes(m), samples, record="rasters") for m in (model, back)
+    )
+    assert back.output == "fired"
+    assert np.array_equal(first.raster("fired"), second.raster("fired"))

@@ -372,6 +372,23 @@ class Graph:
         self.steps[made] = written_as
         return self._value(made, x.order)
 
+    def in_file_order(self, x: Value) -> Value:
+        """Return a step's spikes stored in the file's own order of axes.
+
+        A permute before the step costs a convolution its shape, so it is for files alone whose
+        units must come back in the order in which they were written.
+        """
+        layer, plain = self.layers.get(x.name), tuple(range(x.rank))
+        if x.order == plain or not isinstance(layer, L.Step):
+            return x
+        source = self._ordered(Value(layer.inputs[0], x.shape, x.order), plain)
+        if not any(x.name in other.inputs for other in self.layers.values()):
+            del self._store.layers[x.name]  # its name is free for the one that takes its place
+        rule = {"threshold": layer.threshold, "strict": layer.strict}
+        made = self._store.add(L.Step, x.name, (source,), **rule)
+        self.steps[made] = self.steps[x.name]
+        return self._value(made, plain)
+
     def activation(self, name: str, x: Value, function: str, sharpness: float = 0.0) -> Value:
         """Add an activation that is no step; the network can be computed but not mapped."""
         values = {"function": function, "sharpness": sharpness}

@@ -120,6 +120,8 @@ def _read(message: Any, reading: Reading, name: str, folder: Path | None) -> Mod
     value = builder.plain(output)
     if entry is not None:
         _decode(graph, value, entry)
+        if graph.readout is None:
+            value = graph.in_file_order(value)
     told = {
         "format": "onnx",
         "opset": opset,

@@ -332,3 +332,36 @@ def test_bad_input_options(options: list[str], text: str) -> None:
     assert result.returncode == 2
     assert text in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("out", "text"),
+    [
+        ("copy.h5", "whetsim writes .safetensors, .onnx and .nir (got '.h5')"),
+        ("copy", "whetsim writes .safetensors, .onnx and .nir (got '')"),
+        ("no/folder.safetensors", "cannot be written"),
+        ("folder.safetensors", "cannot be written"),
+    ],
+)
+def test_convert_refuses_what_it_cannot_write(
+    dense: tuple[str, str], out: str, text: str, tmp_path: Path
+) -> None:
+    (tmp_path / "folder.safetensors").mkdir()
+    before = sorted(tmp_path.iterdir())
+    result = whetsim_command("convert", dense[0], str(tmp_path / out))
+    assert result.returncode == 2
+    assert text in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_convert_writes_nothing_that_cannot_be_checked(tmp_path: Path) -> None:
+    from whetsim import layers as L
+
+    layers = (L.Activation(name="act", inputs="input", function="relu"),)
+    whetsim.save(whetsim.Model("relu", whetsim.InputSpec((3,)), layers), tmp_path / "a.safetensors")
+    out = tmp_path / "b.safetensors"
+    result = whetsim_command("convert", str(tmp_path / "a.safetensors"), str(out))
+    assert result.returncode == 2
+    assert "relu is not a step" in result.stderr
+    assert not out.exists()

@@ -182,14 +182,25 @@ def convert(
 
     from whetsim.errors import FormatError
     from whetsim.formats import load, save
+    from whetsim.mapping import map_to_spikes
     from whetsim.report.roundtrip import compare_on_random_samples
 
+    suffix = os.path.splitext(out)[1].lower()
+    if suffix not in (".safetensors", ".onnx", ".nir"):
+        raise FormatError(
+            f"{out}: whetsim writes .safetensors, .onnx and .nir (got {suffix!r}). Name it so."
+        )
     if os.path.exists(out) and os.path.exists(net) and os.path.samefile(out, net):
         raise FormatError(f"{out}: this is the file to read. Write to another one.")
     model = _load(net, input_scale, input_range, assume_sharp)
-    save(model, out)
+    network = map_to_spikes(model)  # refused before anything is written
+    try:
+        save(model, out)
+    except OSError as error:
+        reason = error.strerror or error
+        raise FormatError(f"{out}: cannot be written ({reason}).") from None
     told = {"wrote": out, "bytes": os.path.getsize(out)}
-    told |= compare_on_random_samples(model, load(out))
+    told |= compare_on_random_samples(network, map_to_spikes(load(out)))
     if as_json:
         _print_json(told)
     else:

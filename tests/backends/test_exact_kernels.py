@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -240,3 +242,41 @@ assert type(scatter._cache).__name__ == "NullCache", scatter._cache
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_convolutions_onto_one_population_seen_as_different_maps() -> None:
+    """The mapper makes no such network, but others may: the first decides how spikes lie."""
+    from whetsim.connectivity import Convolution, Geometry
+    from whetsim.network import InputPopulation, Population, Projection
+
+    shapes = [(2, 2, 2), (1, 2, 4), (1, 1, 8), (8, 1, 1)]
+    spec = InputSpec((8,))
+    sources = [Population(f"s{i}", (8,), 1, np.zeros(8), np.ones(8)) for i in range(4)]
+    identity = Convolution(np.ones((1, 1, 1, 1), np.int32), Geometry((8, 1, 1), (8, 1, 1), (1, 1)))
+    projections = [Projection("input", s.name, identity, 1) for s in sources]
+    for source, shape in zip(sources, shapes, strict=True):
+        geometry = Geometry(shape, shape, (1, 1))
+        weight = RNG.integers(-3, 4, geometry.weight_shape).astype(np.int32)
+        projections.append(Projection(source.name, "out", Convolution(weight, geometry), 1))
+    out = Population("out", (8,), 2, np.zeros(8), np.full(8, 2))
+    net = SpikingNetwork(
+        "maps",
+        InputPopulation((8,), 0, 1, "graded", spec),
+        (*sources, out),
+        tuple(projections),
+        "out",
+    )
+    assert sorted(kinds(net)["out"]) == ["Scattering", "Scattering", "Scattering", "Sliding"]
+    check(net, binary((8,), 50, 0.5))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_can_run_what_its_parent_prepared() -> None:
+    net = network(dense("a", "input", 12, 24), (12,))
+    simulation = get_backend("exact").prepare(net)
+    truth = simulation.run(binary((12,))).digests["a"]
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        os._exit(0 if np.array_equal(simulation.run(binary((12,))).digests["a"], truth) else 1)
+    assert os.waitpid(child, 0)[1] == 0

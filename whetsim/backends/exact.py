@@ -51,11 +51,12 @@ class ExactBackend(Backend):
 
     def build(self, network: SpikingNetwork, schedule: Schedule, **options: Any) -> Simulation:
         threads = options.get("threads", _cores())
-        if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 4096:
+        whole = isinstance(threads, (int, np.integer)) and not isinstance(threads, bool)
+        if not whole or not 1 <= threads <= 4096:
             raise UnsupportedError(
                 f"exact: threads must be a whole number in 1..4096 (got {threads!r})."
             )
-        return ExactSimulation(network, schedule, threads)
+        return ExactSimulation(network, schedule, int(threads))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +83,19 @@ class ExactSimulation(Simulation):
             projection.source for layer in self._layers for projection in layer.projections
         }
         self._fan_out = [_fan_out_of_places(p, self._layouts) for p in network.projections]
-        self._threads = ThreadPoolExecutor(threads)
-        self._local = threading.local()
+        self._n_threads = threads
+        self._start_threads()
         units = max(1, network.input.size + network.n_neurons)
         self._part_size = int(np.clip(PART_UNITS // units, 1, 256))
-        # What is compiled, or loaded from the cache, belongs to building.
-        self._run_part(np.zeros((1, network.input.size), np.int32))
+        # What is compiled, or loaded from the cache, belongs to building: few events and many take
+        # other loops.
+        for value in (0, network.input.high):
+            self._run_part(np.full((1, network.input.size), value, np.int32))
+
+    def _start_threads(self) -> None:
+        self._threads = ThreadPoolExecutor(self._n_threads)
+        self._local = threading.local()
+        self._process = os.getpid()
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
@@ -116,6 +124,8 @@ class ExactSimulation(Simulation):
         self, samples: NDArray[Any], encode: Callable[[NDArray[Any]], NDArray[np.int32]]
     ) -> Iterator[_Part]:
         """Yield what happened, part after part in the order of the samples."""
+        if self._process != os.getpid():  # a fork has the executor, but not its threads
+            self._start_threads()
         size = self._part_size
         blocks = [samples[i : i + size] for i in range(0, len(samples), size)]
         waiting = [self._threads.submit(self._encode_and_run, block, encode) for block in blocks]

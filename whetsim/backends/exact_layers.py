@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whetsim.backends import exact_kernels as kernels
-from whetsim.connectivity import Convolution, Dense, Geometry, Listed
+from whetsim.connectivity import Connectivity, Convolution, Dense, Geometry, Listed
 from whetsim.network import Population, Projection, SpikingNetwork
 
 __all__ = ["Events", "Layer", "Layout", "Scratch", "layer_of", "layout_of"]
@@ -127,7 +127,7 @@ class Sliding:
         bits: NDArray[np.uint64], scratch: Scratch,
     ) -> bool:  # fmt: skip
         """Set the spikes that the events cause, sample after sample, if that is the quicker way."""
-        if self._gathers(events) or sums.shape[1] == 1:
+        if sums.shape[1] == 1 or self._gathers(events):
             return False
         first = events.of_places(self.shape[2], self.n_places, scratch)
         common = (events.numbers, events.values, first, self.weight, *self.windows, self.shape)
@@ -315,7 +315,7 @@ def _projection(
         across = np.array([[0, 0, 1]]), np.ones(1, np.int64)
         weight = np.pad(weight, ((0, n_rows * DENSE_ROWS - len(weight)), (0, 0)))
         return Sliding(source, weight, (*down, *across), (1, 1, DENSE_ROWS), n_rows)
-    if isinstance(connectivity, Convolution) and connectivity.geometry.groups == 1:
+    if _slides(connectivity, layout):
         g = connectivity.geometry
         weight = layout.pad(connectivity.weight.reshape(-1, g.target[2]).astype(dtype))
         small = len(weight) <= DENSE_WINDOW and g.input_dilation == (1, 1)
@@ -326,6 +326,14 @@ def _projection(
     start, target, values = _lists(projection)
     place, channel = np.divmod(target, layout.channels)
     return Scattering(source, start, place * layout.n_columns + channel, values.astype(dtype))
+
+
+def _slides(connectivity: Connectivity, layout: Layout) -> TypeGuard[Convolution]:
+    """Return whether a convolution makes the very map in which the population's spikes lie."""
+    if not isinstance(connectivity, Convolution) or connectivity.geometry.groups != 1:
+        return False
+    h, w, channels = connectivity.geometry.target
+    return layout == Layout(h * w, channels)
 
 
 def _lists(projection: Projection) -> tuple[Index, Index, NDArray[Any]]:
@@ -360,7 +368,7 @@ def _pooling(
     if weight <= 0 or not (connectivity.weight == weight).all():
         return None
     needed = -(-missing // weight)  # how many spikes reach the threshold
-    every = bool((needed == connectivity.fan_in).all())
+    every = bool((needed == connectivity.fan_in).all() and connectivity.fan_in.min() > 0)
     if not every and not (needed == 1).all():
         return None
     return Pooling(projection.source, _windows(g), g.source[1], every)

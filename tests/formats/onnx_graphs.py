@@ -11,12 +11,26 @@ import pytest
 from numpy.typing import NDArray
 
 import whetsim
+from whetsim.errors import FormatError
 from whetsim.reference import forward
 
 onnx = pytest.importorskip("onnx", reason="reading ONNX needs the package onnx")
 
 Array = NDArray[Any]
 FLOAT = 1
+
+
+class Draw:
+    """Random weights and samples that float32 adds without rounding."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def weights(self, *shape: int) -> Array:
+        return (self.rng.integers(-8, 9, shape) / 8).astype(np.float32)
+
+    def samples(self, *shape: int, n: int = 4) -> Array:
+        return self.rng.integers(-16, 17, (n, *shape))
 
 
 def node(op: str, inputs: str, output: str = "y", **attributes: Any) -> Any:
@@ -106,3 +120,10 @@ def same_values(model: Any, folder: Path, samples: Array, tolerance: float = 1e-
     np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance)
     assert np.ptp(wanted) > 0, "the check compares something"
     return loaded
+
+
+def refused(model: Any, folder: Path, match: str) -> None:
+    """Check that a graph is refused with a text that matches."""
+    with pytest.raises(FormatError, match=match) as caught:
+        load(model, folder)
+    assert str(caught.value).startswith("net.onnx: ")

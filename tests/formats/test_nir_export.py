@@ -24,7 +24,7 @@ from tests.formats.nir_networks import (
 )
 from whetsim import layers as L
 from whetsim.errors import BackendNotInstalledError, FormatError
-from whetsim.formats.nir_writer import express
+from whetsim.formats.nir.writer import express
 from whetsim.model import INPUT, InputSpec, Model, Readout
 from whetsim.reference import forward
 from whetsim.testing import networks
@@ -431,7 +431,7 @@ def test_without_h5py_the_error_says_how_to_get_it(
     whetsim.save(dense_network(rng), path)
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
     with pytest.raises(BackendNotInstalledError, match=r"^network.nir: reading NIR .*formats"):
-        whetsim.formats.nir.read(path, whetsim.formats.Reading())
+        whetsim.formats.nir.format.read(path, whetsim.formats.Reading())
     with pytest.raises(BackendNotInstalledError, match=r"^network.nir: writing NIR .*formats"):
         whetsim.save(dense_network(rng), path)
 

@@ -15,8 +15,8 @@ import pytest
 import whetsim
 from tests.formats.nir_networks import conv_network, dense_network
 from whetsim.errors import FormatError, WhetsimError
-from whetsim.formats import nir as nir_format
-from whetsim.formats import nir_file
+from whetsim.formats.nir import file as nir_file
+from whetsim.formats.nir import format as nir_format
 from whetsim.formats.reading import Reading
 from whetsim.model import Model
 

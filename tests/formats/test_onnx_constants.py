@@ -8,26 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.formats.onnx_graphs import (
-    Array,
-    computed,
-    load,
-    network,
-    node,
-    onnx,
-    same_values,
-)
+from tests.formats.onnx_graphs import Array, Draw, computed, load, network, node, onnx, same_values
 from whetsim.errors import FormatError
 
-RNG = np.random.default_rng(7)
-
-
-def weights(*shape: int) -> Array:
-    return (RNG.integers(-8, 9, shape) / 8).astype(np.float32)
-
-
-def samples(*shape: int, n: int = 4) -> Array:
-    return RNG.integers(-16, 17, (n, *shape))
+DRAW = Draw(7)
+weights, samples = DRAW.weights, DRAW.samples
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", "bfloat16"])

@@ -20,7 +20,7 @@ from tests.formats.near_ties import near_ties
 from tests.formats.nir_networks import everything, values
 from whetsim import layers as L
 from whetsim.errors import BackendNotInstalledError, FormatError
-from whetsim.formats import onnx_writer
+from whetsim.formats.onnx import writer as onnx_writer
 from whetsim.model import INPUT, InputSpec, Model, Readout
 from whetsim.reference import forward
 from whetsim.testing import networks

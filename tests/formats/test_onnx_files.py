@@ -12,7 +12,7 @@ import pytest
 
 import whetsim
 from tests.formats.onnx_graphs import (
-    Array,
+    Draw,
     computed,
     load,
     network,
@@ -25,15 +25,8 @@ from tests.formats.onnx_graphs import (
 from whetsim.errors import FormatError, WhetsimError
 from whetsim.reference import forward
 
-RNG = np.random.default_rng(7)
-
-
-def weights(*shape: int) -> Array:
-    return (RNG.integers(-8, 9, shape) / 8).astype(np.float32)
-
-
-def samples(*shape: int, n: int = 4) -> Array:
-    return RNG.integers(-16, 17, (n, *shape))
+DRAW = Draw(7)
+weights, samples = DRAW.weights, DRAW.samples
 
 
 def classifier(final: Sequence[Any]) -> Any:
@@ -232,7 +225,7 @@ def test_what_whetsim_writes_comes_back(tmp_path: Path) -> None:
     assert [(a.kind, a.name) for a in back.layers] == [(a.kind, a.name) for a in model.layers]
     assert model.readout is not None and back.readout is not None
     assert np.array_equal(back.readout.matrix, model.readout.matrix)
-    x = RNG.integers(model.input.low, model.input.high + 1, (30, *model.input.shape))
+    x = DRAW.rng.integers(model.input.low, model.input.high + 1, (30, *model.input.shape))
     ours, theirs = forward(model, x), forward(back, x)
     for layer in model.layers:
         assert np.array_equal(ours[layer.name], theirs[layer.name])
@@ -284,7 +277,7 @@ def test_a_second_output_is_ignored_in_a_file_of_whetsim(tmp_path: Path) -> None
 
 
 def test_onnx_is_recognized_by_content(tmp_path: Path) -> None:
-    from whetsim.formats import onnx_reader
+    from whetsim.formats.onnx import reader as onnx_reader
 
     model = network([node("Neg", "x")], (3,))
     path = written(model, tmp_path / "any.name")
@@ -312,7 +305,7 @@ def test_onnx_is_recognized_by_content(tmp_path: Path) -> None:
     ids=repr,
 )
 def test_other_files_are_not_taken_for_onnx(content: bytes, tmp_path: Path) -> None:
-    from whetsim.formats import onnx_reader
+    from whetsim.formats.onnx import reader as onnx_reader
 
     path = tmp_path / "file"
     path.write_bytes(content)

@@ -12,26 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.formats.onnx_graphs import Array, load, network, node, onnx, written
+from tests.formats.onnx_graphs import Array, Draw, load, network, node, onnx, refused, written
 from whetsim.errors import FormatError
-from whetsim.formats import onnx_walk
+from whetsim.formats.onnx import walk as onnx_walk
 
-RNG = np.random.default_rng(3)
-
-
-def weights(*shape: int) -> Array:
-    return (RNG.integers(-8, 9, shape) / 8).astype(np.float32)
-
+DRAW = Draw(3)
+weights = DRAW.weights
 
 REPEAT = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-
-
-def refused(model: Any, folder: Path, match: str) -> None:
-    begin = time.monotonic()
-    with pytest.raises(FormatError, match=match) as caught:
-        load(model, folder)
-    assert time.monotonic() - begin < 5
-    assert str(caught.value).startswith("net.onnx: ")
 
 
 def test_a_tensor_that_claims_more_than_it_has(tmp_path: Path) -> None:

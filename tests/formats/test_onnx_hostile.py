@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,20 @@ import numpy as np
 import pytest
 
 import whetsim
-from tests.formats.onnx_graphs import Array, load, network, node, onnx, runtime, written
+from tests.formats.onnx_graphs import (
+    Draw,
+    load,
+    network,
+    node,
+    onnx,
+    refused,
+    runtime,
+    written,
+)
 from whetsim.errors import FormatError, WhetsimError
 
-RNG = np.random.default_rng(3)
-
-
-def weights(*shape: int) -> Array:
-    return (RNG.integers(-8, 9, shape) / 8).astype(np.float32)
-
+DRAW = Draw(3)
+weights = DRAW.weights
 
 REPEAT = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 
@@ -225,14 +229,6 @@ def test_a_thousand_edits(name: str, tmp_path: Path) -> None:
                 edit(model, rng)
         results[opened(written(model, path))] += 1
     assert min(results.values()) > 20
-
-
-def refused(model: Any, folder: Path, match: str) -> None:
-    begin = time.monotonic()
-    with pytest.raises(FormatError, match=match) as caught:
-        load(model, folder)
-    assert time.monotonic() - begin < 5
-    assert str(caught.value).startswith("net.onnx: ")
 
 
 def test_circles(tmp_path: Path) -> None:

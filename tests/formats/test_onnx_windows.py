@@ -11,6 +11,7 @@ import pytest
 
 from tests.formats.onnx_graphs import (
     Array,
+    Draw,
     computed,
     load,
     network,
@@ -21,15 +22,8 @@ from tests.formats.onnx_graphs import (
 from whetsim import layers as L
 from whetsim.errors import FormatError
 
-RNG = np.random.default_rng(7)
-
-
-def weights(*shape: int) -> Array:
-    return (RNG.integers(-8, 9, shape) / 8).astype(np.float32)
-
-
-def samples(*shape: int, n: int = 4) -> Array:
-    return RNG.integers(-16, 17, (n, *shape))
+DRAW = Draw(7)
+weights, samples = DRAW.weights, DRAW.samples
 
 
 def conv(**attributes: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from whetsim.errors import FormatError
+from whetsim.formats.damage import HDF5_MAGIC, ZIP_MAGIC
 from whetsim.formats.graph import Reading
 from whetsim.model import Model
 
@@ -15,21 +16,21 @@ __all__ = ["Reading", "load", "read", "save"]
 
 _READERS = {
     "native": "whetsim.formats.native",
-    "keras": "whetsim.formats.keras",
-    "onnx": "whetsim.formats.onnx_reader",
-    "nir": "whetsim.formats.nir",
+    "keras": "whetsim.formats.keras.reader",
+    "onnx": "whetsim.formats.onnx.reader",
+    "nir": "whetsim.formats.nir.format",
 }
 """Each with ``recognizes(path, head)`` and ``read(path, reading)``; asked in this order."""
-_WRITERS = {".onnx": "whetsim.formats.onnx_writer", ".nir": "whetsim.formats.nir"}
+_WRITERS = {".onnx": "whetsim.formats.onnx.writer", ".nir": "whetsim.formats.nir.format"}
 """Each with ``write(model, path)``; any other suffix is a native file."""
 _FOREIGN = (
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file that holds neither a Keras model nor a NIR graph"),
+    (HDF5_MAGIC, "an HDF5 file that holds neither a Keras model nor a NIR graph"),
     (b"\x93NUMPY", "a NumPy array"),
     (b"\x1f\x8b", "a gzip archive"),
 )
 _PICKLE_OPCODES = b"(]}c\x80"
-_ZIP, _ZIP_NAME = b"PK\x03\x04", 30
-"""How a zip archive begins, and where the name of its first member stands."""
+_ZIP_NAME = 30
+"""Where in a zip archive the name of its first member stands."""
 _EXPORT = (
     "Export the network: whetsim.from_torch(module, example_input) or torch.onnx.export(module, "
     "(example_input,), 'net.onnx') in PyTorch, model.save('net.keras') in Keras."
@@ -127,7 +128,7 @@ def _reader_of(path: Path) -> tuple[ModuleType | None, bytes]:
 def _what_it_is(path: Path, head: bytes) -> str:
     if not head:
         return "the file is empty."
-    if head.startswith(_ZIP):
+    if head.startswith(ZIP_MAGIC):
         return _what_zip_it_is(path)
     if head[0] == 0x80 and len(head) > 1 and head[1] <= 5:
         return (

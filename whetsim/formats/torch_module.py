@@ -15,7 +15,7 @@ from typing import Any
 
 from whetsim.errors import BackendNotInstalledError, FormatError, install_line, quote
 from whetsim.formats.graph import Reading
-from whetsim.formats.onnx_reader import read_message
+from whetsim.formats.onnx.reader import read_message
 from whetsim.model import Model
 
 __all__ = ["from_torch"]

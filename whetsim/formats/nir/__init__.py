@@ -1,0 +1,1 @@
+"""NIR files: the neuromorphic intermediate representation, read and written as HDF5."""

@@ -1,0 +1,1 @@
+"""ONNX files: read without a runtime, written for any runtime."""

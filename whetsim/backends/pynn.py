@@ -17,6 +17,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -64,8 +65,14 @@ class Adapter(ABC):
         """Put back what `start` changed for everybody in the process."""
 
     @abstractmethod
-    def connect(self, projection: Any, arrays: Arrays, delay_ms: float) -> None:
-        """Add synapses ``source, target, weight`` to a PyNN projection, all at once."""
+    def connector(self, arrays: Arrays, delay_ms: float) -> Any:
+        """Return a PyNN connector that makes synapses ``source, target, weight`` all at once."""
+
+    def set_times(self, source: Any, times: Sequence[NDArray[Any]]) -> None:
+        """Give each cell of a source the times in ms at which it spikes."""
+        from pyNN.parameters import Sequence as Times
+
+        source.set(spike_times=np.array([Times(t) for t in times], dtype=object))
 
     @abstractmethod
     def clear_membrane(self, population: Any) -> None:
@@ -106,7 +113,10 @@ class NestAdapter(Adapter):
         self._nest = need("nest", "pynn.nest", "nest")
         return need(self.module, "pynn.nest", self.extra)
 
-    def connect(self, projection: Any, arrays: Arrays, delay_ms: float) -> None:
+    def connector(self, arrays: Arrays, delay_ms: float) -> Any:
+        return _connector(partial(self._connect, arrays=arrays, delay_ms=delay_ms))
+
+    def _connect(self, projection: Any, arrays: Arrays, delay_ms: float) -> None:
         source, target, weight = arrays
         first_source = projection.pre.node_collection[0].global_id
         first_target = projection.post.node_collection[0].global_id
@@ -167,7 +177,10 @@ class Brian2Adapter(Adapter):
     def stop(self) -> None:
         self._b2.defaultclock.dt, self._b2.prefs.codegen.target = self._before
 
-    def connect(self, projection: Any, arrays: Arrays, delay_ms: float) -> None:
+    def connector(self, arrays: Arrays, delay_ms: float) -> Any:
+        return _connector(partial(self._connect, arrays=arrays, delay_ms=delay_ms))
+
+    def _connect(self, projection: Any, arrays: Arrays, delay_ms: float) -> None:
         source, target, weight = arrays
         synapses = projection._brian2_synapses[0][0]
         start = len(synapses)
@@ -313,7 +326,7 @@ class PyNNSimulation(ClockedSimulation):
         for receptor, mine in (("excitatory", weight > 0), ("inhibitory", weight < 0)):
             if mine.any():
                 part = (source[mine], target[mine], weight[mine] * self._gain)
-                connector = _bulk_connector(self.sim, self._adapter, part, delay_ms)
+                connector = self._adapter.connector(part, delay_ms)
                 self.projections.append(
                     self.sim.Projection(pre, post, connector, receptor_type=receptor)
                 )
@@ -351,14 +364,9 @@ class PyNNSimulation(ClockedSimulation):
         times = origin_ms + sample * self.period * STEP_MS
         source = self.populations[self.network.input.name]
         ends = np.searchsorted(neuron, np.arange(1, source.size))
-        self._set_times(source, np.split(times, ends))
+        self._adapter.set_times(source, np.split(times, ends))
         first = origin_ms + np.arange(len(values)) * self.period * STEP_MS
-        self._set_times(self._bias, [first + d * STEP_MS for d in range(self._bias.size)])
-
-    def _set_times(self, source: Any, times: Sequence[NDArray[Any]]) -> None:
-        from pyNN.parameters import Sequence as Times
-
-        source.set(spike_times=np.array([Times(t) for t in times], dtype=object))
+        self._adapter.set_times(self._bias, [first + d * STEP_MS for d in range(self._bias.size)])
 
     def close(self) -> None:
         if not self._closed:
@@ -368,14 +376,14 @@ class PyNNSimulation(ClockedSimulation):
             self.projections.clear()
 
 
-def _bulk_connector(sim: Any, adapter: Adapter, arrays: Arrays, delay_ms: float) -> Any:
-    """Return a PyNN connector that connects arrays in one call instead of one cell at a time."""
+def _connector(connect: Callable[[Any], None]) -> Any:
+    """Return a PyNN connector that hands its projection to a function, not one cell at a time."""
     from pyNN.connectors import Connector
 
     class ArrayConnector(Connector):  # type: ignore[misc]
         parameter_names = ()
 
         def connect(self, projection: Any) -> None:
-            adapter.connect(projection, arrays, delay_ms)
+            connect(projection)
 
     return ArrayConnector()

@@ -1,0 +1,5 @@
+"""``python -m whetsim.cli``."""
+
+from whetsim.cli import main
+
+main()

@@ -1,0 +1,11 @@
+"""Hardware targets: does it fit, does it still compute the same, what does it cost.
+
+A chip is one TOML file in ``chips/``. Everything here takes and returns values of the core, so a
+quantized network is a `whetsim.network.SpikingNetwork` and an emulated chip is a backend.
+"""
+
+from __future__ import annotations
+
+from whetsim_hardware.chip import Chip, EnergySet, Quantity, chip_names, load_chip
+
+__all__ = ["Chip", "EnergySet", "Quantity", "chip_names", "load_chip"]

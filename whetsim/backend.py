@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from whetsim.arithmetic import EmulationEffects, IntegerFormat
 from whetsim.coding import encode_network, encode_samples, rounding_of, to_integers
 from whetsim.errors import SampleError, UnsupportedError, WhetsimError, did_you_mean
 from whetsim.network import Encoding, InputPopulation, SpikingNetwork
@@ -55,6 +56,8 @@ class Capabilities:
         roundings as a neuron has synapses.
     kind : str
         ``reference``, ``simulated``, ``emulated`` or ``hardware``: what its results are.
+    integers : IntegerFormat, optional
+        Its registers hold such whole numbers alone; other networks are refused.
     """
 
     encodings: tuple[Encoding, ...] = ("graded", "bitplane", "binary")
@@ -62,6 +65,7 @@ class Capabilities:
     sum_bits: int = 53
     rounds: bool = False
     kind: str = "simulated"
+    integers: IntegerFormat | None = None
 
 
 class Backend(ABC):
@@ -186,6 +190,8 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
     build_s: float = 0.0
     block_values: int = 2**24
     """Input values and spikes handled in one block, about one byte each."""
+    effects: EmulationEffects | None = None
+    """What the last run's arithmetic did beside adding up; None where it can do nothing else."""
 
     def __init__(self, network: SpikingNetwork, schedule: Schedule) -> None:
         self.network = network
@@ -270,7 +276,7 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
         else:
             integers = to_integers(samples, source, input_scale)
             batches, total = iter([(integers, samples)]), len(integers)
-        recorder = Recorder(self.network, record)
+        recorder = Recorder(self.network, record, expected=total or 0)
         digest, narrow = _new_digest(), _narrow_type(source)
         rounding, run_s, read_s = 0.0, 0.0, 0.0
         kept = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -158,14 +158,72 @@ class Recording:
         return sum(float(s.sum()) for s in self.synops.values()) / max(self.n_samples, 1)
 
 
-@dataclass
-class Recorder:
-    """Collects blocks of a run and makes a `Recording` of them."""
+class _Growing:
+    """An array that rows are added to; it is never in memory twice.
 
-    network: SpikingNetwork
-    record: Record
-    _parts: dict[str, dict[str, list[NDArray[Any]]]] = field(default_factory=dict)
-    n_samples: int = 0
+    Parameters
+    ----------
+    row : tuple of int
+        Shape of one row.
+    dtype : numpy dtype
+    room : int
+        Rows to make room for at once; more make it grow.
+    """
+
+    def __init__(self, row: tuple[int, ...], dtype: Any, room: int) -> None:
+        self._rows: NDArray[Any] = np.empty((room, *row), dtype)
+        self._n = 0
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """Copy `rows` behind those that are there."""
+        end = self._n + len(rows)
+        if end > len(self._rows):
+            self._resize(max(end, len(self._rows) * 9 // 8))
+        self._rows[self._n : end] = rows
+        self._n = end
+
+    def finish(self) -> NDArray[Any]:
+        """Return the rows, read-only, in exactly the memory they need."""
+        self._resize(self._n)
+        self._rows.flags.writeable = False
+        return self._rows
+
+    def _resize(self, n: int) -> None:
+        # In place: a large block changes its size without its pages being copied.
+        if n != len(self._rows):
+            self._rows.resize((n, *self._rows.shape[1:]), refcheck=False)
+
+
+class Recorder:
+    """Collects blocks of a run and makes a `Recording` of them.
+
+    Parameters
+    ----------
+    network : SpikingNetwork
+    record : str
+        ``counts`` or ``rasters``.
+    expected : int
+        Number of samples to make room for, if it is known.
+    """
+
+    def __init__(self, network: SpikingNetwork, record: Record, expected: int = 0) -> None:
+        self.network = network
+        self.n_samples = 0
+        names = [p.name for p in network.populations]
+
+        def one_each(names: list[str], dtype: Any) -> dict[str, _Growing]:
+            return {name: _Growing((), dtype, expected) for name in names}
+
+        self._counts = one_each([network.input.name, *names], np.int64)
+        self._synops = one_each(names, np.int64)
+        self._digests = one_each(names, np.uint64)
+        self._packed: dict[str, _Growing] = {}
+        if record == "rasters":
+            for p in network.populations:
+                self._packed[p.name] = _Growing((-(-p.size // 8),), np.uint8, expected)
+        self._scores: _Growing | None = None
+        if network.readout is not None:
+            self._scores = _Growing((network.readout.n_classes,), np.float64, expected)
 
     def add(self, values: NDArray[Any], rasters: Mapping[str, NDArray[np.bool_]]) -> None:
         """Add one block: input event values and the rasters of all populations."""
@@ -200,53 +258,34 @@ class Recorder:
 
         `words` are the rasters, 64 neurons in one; `output` is the raster that the readout decodes.
         """
-        of_kind: dict[str, Mapping[str, NDArray[Any]]]
-        of_kind = {"counts": counts, "synops": synops, "digests": digests}
-        if self.record == "rasters":
-            of_kind["packed"] = {n: _bytes(w, self.network[n].size) for n, w in words.items()}
-        for kind, arrays in of_kind.items():
-            for name, array in arrays.items():
-                self._append(kind, name, array)
-        if self.network.readout is not None:
-            self._append("scores", "", self.network.readout.scores(output))
+        for name, growing in self._counts.items():
+            growing.add(counts[name])
+        for name, growing in self._synops.items():
+            growing.add(synops[name])
+        for name, growing in self._digests.items():
+            growing.add(digests[name])
+        for name, growing in self._packed.items():
+            growing.add(_bytes(words[name], self.network[name].size))
+        if self._scores is not None and self.network.readout is not None:
+            self._scores.add(self.network.readout.scores(output))
         self.n_samples += len(output)
 
     def finish(self, **details: Any) -> Recording:
-        """Return the recording of all blocks so far."""
-        scores = self._join("scores").get("")
-        network = self.network
-        if scores is None and network.readout is not None:
-            scores = np.zeros((0, network.readout.n_classes))
-        names = [p.name for p in network.populations]
-        empty = np.zeros(0, dtype=np.int64)
-        packed = self._join("packed")
-        if self.record == "rasters" and not packed:
-            packed = {n: np.zeros((0, -(-network[n].size // 8)), dtype=np.uint8) for n in names}
+        """Return the recording of all blocks; the recorder is used up."""
         return Recording(
-            network=network,
+            network=self.network,
             n_samples=self.n_samples,
-            spike_counts=self._join("counts", [network.input.name, *names], empty),
-            synops=self._join("synops", names, empty),
-            digests=self._join("digests", names, empty.astype(np.uint64)),
-            packed=packed,
-            scores=scores,
+            spike_counts=_finished(self._counts),
+            synops=_finished(self._synops),
+            digests=_finished(self._digests),
+            packed=_finished(self._packed),
+            scores=None if self._scores is None else self._scores.finish(),
             **details,
         )
 
-    def _append(self, kind: str, name: str, array: NDArray[Any]) -> None:
-        self._parts.setdefault(kind, {}).setdefault(name, []).append(array)
 
-    def _join(
-        self, kind: str, names: list[str] | None = None, empty: NDArray[Any] | None = None
-    ) -> Mapping[str, NDArray[Any]]:
-        parts = self._parts.get(kind, {})
-        result: dict[str, NDArray[Any]] = {}
-        for name in parts if names is None else names:
-            joined = np.concatenate(parts[name]) if name in parts else empty
-            assert joined is not None
-            joined.flags.writeable = False
-            result[name] = joined
-        return MappingProxyType(result)
+def _finished(arrays: Mapping[str, _Growing]) -> Mapping[str, NDArray[Any]]:
+    return MappingProxyType({name: growing.finish() for name, growing in arrays.items()})
 
 
 def _words(raster: NDArray[np.bool_]) -> NDArray[np.uint64]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from whetsim.connectivity import Connectivity, Convolution, Listed
 from whetsim.network import Population, SpikingNetwork
 
-__all__ = ["NetworkSums"]
+__all__ = ["NetworkSums", "operand_of", "propagate"]
 
 Floats = NDArray[np.float64]
 CHUNK_VALUES = 2**22
@@ -34,7 +34,7 @@ class NetworkSums:
 
     def __init__(self, network: SpikingNetwork) -> None:
         self._network = network
-        self._ready = [(p, _operand(p.connectivity)) for p in network.projections]
+        self._ready = [(p, operand_of(p.connectivity)) for p in network.projections]
 
     def of(self, values: NDArray[np.int32], decide: Decide = _reached) -> dict[str, Floats]:
         """Return ``sum(W s) + B`` of every neuron, ``(n_samples, n_neurons)``, whole numbers.
@@ -47,40 +47,45 @@ class NetworkSums:
             total = np.tile(population.bias.astype(np.float64), (len(values), 1))
             for projection, operand in self._ready:
                 if projection.target == population.name:
-                    total += _propagate(projection.connectivity, operand, spikes[projection.source])
+                    total += propagate(projection.connectivity, operand, spikes[projection.source])
             sums[population.name] = total
             spikes[population.name] = decide(population, total).astype(np.float64)
         return sums
 
 
-def _operand(connectivity: Connectivity) -> Any:
+def operand_of(connectivity: Connectivity, dtype: Any = np.float64) -> Any:
+    """Return the weights in the form and type in which `propagate` multiplies with them."""
     if isinstance(connectivity, Listed):
         from scipy import sparse
 
         shape = (connectivity.n_sources, connectivity.n_targets)
-        parts = (connectivity.weight.astype(float), connectivity.target, connectivity.start)
+        parts = (connectivity.weight.astype(dtype), connectivity.target, connectivity.start)
         return sparse.csr_array(parts, shape=shape)
-    return connectivity.weight.astype(np.float64)
+    return connectivity.weight.astype(dtype)
 
 
-def _propagate(connectivity: Connectivity, weight: Any, spikes: Floats) -> Floats:
+def propagate(connectivity: Connectivity, weight: Any, spikes: NDArray[Any]) -> NDArray[Any]:
+    """Return what arrives at every target, ``(n_samples, n_targets)``.
+
+    `spikes` has the type of the operand `weight`; sums are exact while that type holds them.
+    """
     if isinstance(connectivity, Convolution):
         return _convolve(connectivity, weight, spikes)
-    result: Floats = spikes @ weight
+    result: NDArray[Any] = spikes @ weight
     return result
 
 
-def _convolve(convolution: Convolution, weight: Floats, spikes: Floats) -> Floats:
+def _convolve(convolution: Convolution, weight: NDArray[Any], spikes: NDArray[Any]) -> NDArray[Any]:
     g = convolution.geometry
     kh, kw, per_in, n_out = weight.shape
     per_out = n_out // g.groups
-    result = np.zeros((len(spikes), *g.target))
+    result = np.zeros((len(spikes), *g.target), spikes.dtype)
     step = max(1, CHUNK_VALUES // max(1, g.target[0] * g.target[1] * kh * kw * g.source[2]))
     # (group, kernel position and input channel, output channel of the group)
     kernel = weight.reshape(kh * kw * per_in, g.groups, per_out).transpose(1, 0, 2)
     for start in range(0, len(spikes), step):
         maps = spikes[start : start + step].reshape(-1, *g.source)
-        patches = np.zeros((len(maps), *g.target[:2], kh * kw, g.groups, per_in))
+        patches = np.zeros((len(maps), *g.target[:2], kh * kw, g.groups, per_in), maps.dtype)
         for i, j, out_y, out_x, in_y, in_x in g.positions():
             seen = maps[:, in_y[:, None], in_x].reshape(
                 len(maps), len(in_y), len(in_x), g.groups, per_in

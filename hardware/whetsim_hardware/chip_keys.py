@@ -67,6 +67,8 @@ ARITHMETIC = {
     "weight_step": "1",
     "weight_sign": "rule",
     "weight_shift": "bit",
+    # "layer": the weights, biases and thresholds of a layer share one scale.
+    "weight_scale": "rule",
     "weight_exponent_min": "1",
     "weight_exponent_max": "1",
     "axon_types": "types",

@@ -70,7 +70,7 @@ def _divisors(connectivity: Connectivity) -> Integers:
         height, width, _ = connectivity.geometry.target
         return np.tile(np.gcd.reduce(weight, axis=(0, 1, 2)), height * width)
     if isinstance(connectivity, Dense):
-        return np.gcd.reduce(weight, axis=0)
+        return np.asarray(np.gcd.reduce(weight, axis=0), dtype=np.int64)
     assert isinstance(connectivity, Listed)
     result = np.zeros(connectivity.n_targets, dtype=np.int64)
     np.gcd.at(result, connectivity.target, weight)

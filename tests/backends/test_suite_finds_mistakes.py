@@ -104,6 +104,11 @@ MISTAKES = {
         "Capabilities()",
         "Capabilities(schedules=('pipelined', 'sideways'))",
     ),
+    "declares registers and refuses nothing": (
+        "Capabilities()",
+        "Capabilities(integers=__import__('whetsim.arithmetic', fromlist=['-'])"
+        ".IntegerFormat(-7, 7, -50, 50))",
+    ),
     "has no version": ("np.__version__", "''"),
 }
 

@@ -18,7 +18,7 @@ ORDER = (
     {"errors", "progress"},
     {"layer", "windows", "layers", "model"},
     {"connectivity", "network", "formats", "reference"},
-    {"grid", "affine", "mapping", "coding", "recording", "sums"},
+    {"grid", "affine", "mapping", "coding", "recording", "sums", "arithmetic"},
     {"backend"},
     {"registry", "runner"},
     {"backends", "comparison", "margin", "model_comparison", "diagnosis"},

@@ -362,7 +362,7 @@ def test_a_backend_is_made_once() -> None:
 def test_an_unknown_backend_lists_the_others() -> None:
     with pytest.raises(
         UnknownNameError,
-        match=r"no backend named 'nset'; registered: .*exact, nest, .* Did you mean 'nest'\?",
+        match=r"no backend named 'nset'; registered: .*exact, .*nest, .* Did you mean 'nest'\?",
     ):
         get_backend("nset")
     assert issubclass(UnknownNameError, LookupError)

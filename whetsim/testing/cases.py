@@ -229,6 +229,35 @@ def _smallest() -> Case:
     return Case(network, np.array([[1], [0], [1], [1]]), is_coarse=True)
 
 
+def _ternary_weights() -> Case:
+    """Weights of -1, 0 and 1, many onto a neuron, a convolution in front: what few bits hold."""
+    rng = _rng()
+
+    def values(*shape: int) -> NDArray[np.float32]:
+        return rng.choice([-1, 0, 1], shape).astype(np.float32)
+
+    layers = (
+        L.Conv2D(
+            name="conv",
+            inputs=(INPUT,),
+            weight=values(3, 2, 2, 4),
+            bias=values(4) - np.float32(0.5),
+            strides=(2, 1),
+            padding="same",
+        ),
+        L.Step(name="maps", inputs=("conv",)),
+        L.Flatten(name="flat", inputs=("maps",)),
+        L.Dense(name="dense", inputs=("flat",), weight=values(40, 12), bias=values(12)),
+        L.Step(name="hidden", inputs=("dense",)),
+        L.Dense(name="last", inputs=("hidden",), weight=values(12, 4)),
+        L.Step(name="out", inputs=("last",)),
+    )
+    model = Model(
+        "ternary", InputSpec((4, 5, 2), 0, 1), layers, readout=Readout(key=np.eye(4, dtype="u1"))
+    )
+    return _of_model(model, 8, coarse=True)
+
+
 def _no_synapses() -> Case:
     """Weights of zero are no synapses: the input leads nowhere, biases alone decide."""
     source = InputPopulation((2,), 0, 1, "graded", InputSpec((2,), 0, 1))
@@ -266,6 +295,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "large_biases": _large_biases,
     "pool_before_step": _pool_before_step,
     "every_delay": _every_delay,
+    "ternary_weights": _ternary_weights,
     "smallest": _smallest,
     "no_synapses": _no_synapses,
     "no_input_spikes": _no_input_spikes,

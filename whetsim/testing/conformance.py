@@ -38,6 +38,7 @@ from whetsim.testing.cases import (
     widest_sums,
 )
 from whetsim.testing.checks import Watched, check_events, check_recording
+from whetsim.testing.number_formats import Fate, at_the_limits, beyond_the_limits, fate_of
 from whetsim.testing.random_cases import random_cases
 
 __all__ = ["BackendConformance"]
@@ -95,7 +96,8 @@ class BackendConformance:
         """Check that a case gives the spikes of the oracle, each in its step.
 
         If the backend's sums are too narrow for it, it runs on the coarsest grid that loses
-        nothing, or, if that is too fine still, must be refused.
+        nothing, or, if that is too fine still, must be refused. If it declares registers, their
+        format says what must become of the case.
         """
         can, network = engine.capabilities, case.network
         if not _fits(can, network, encoding):
@@ -104,9 +106,18 @@ class BackendConformance:
             assert not case.is_coarse, f"{engine.name}: not even sums of small integers fit"
             self._refused(engine, network, ["bits"], schedule=schedule, encoding=encoding)
             return
+        fate = _fate(can, network, encoding)
+        if fate == "refused":
+            words = ["population", "needs", "has"]
+            self._refused(engine, network, words, schedule=schedule, encoding=encoding)
+            return
         with self.prepare(engine, network, schedule=schedule, encoding=encoding) as simulation:
             watched = Watched(simulation)
             recording = simulation.run(case.samples, record="rasters")
+        if fate == "inexact":
+            assert simulation.effects is not None, f"{engine.name}: does not say what happened"
+            if simulation.effects.total():
+                return
         where = f"{engine.name}, {schedule}, {encoding}"
         expected = case.expected(encoding)
         check_recording(expected, recording, where)
@@ -132,6 +143,7 @@ class BackendConformance:
     def test_random_networks(self, engine: Backend, schedule: Schedule) -> None:
         can = engine.capabilities
         phases = [Phase.generate, *([Phase.shrink] if self.shrink else [])]
+        fine = can.sum_bits >= FINE_SUM_BITS and can.integers is None
 
         @settings(
             phases=phases,
@@ -141,7 +153,7 @@ class BackendConformance:
             derandomize=True,
             suppress_health_check=list(HealthCheck),
         )
-        @given(random_cases(fine=can.sum_bits >= FINE_SUM_BITS), st.sampled_from(can.encodings))
+        @given(random_cases(fine=fine), st.sampled_from(can.encodings))
         def check(case: Case, encoding: Encoding) -> None:
             self.check(engine, case, schedule, encoding)
 
@@ -156,6 +168,22 @@ class BackendConformance:
             engine.capabilities.encodings[0],
         )
 
+    def test_registers_hold_what_is_declared(self, engine: Backend, schedule: Schedule) -> None:
+        numbers, encoding = engine.capabilities.integers, engine.capabilities.encodings[0]
+        if numbers is None:
+            return
+        for what, limit in at_the_limits(numbers).items():
+            assert fate_of(numbers, limit.network) == "exact", what
+            self.check(engine, limit, schedule, encoding)
+
+    def test_what_registers_cannot_hold_is_refused(self, engine: Backend) -> None:
+        numbers = engine.capabilities.integers
+        if numbers is None:
+            return
+        for what, limit in beyond_the_limits(numbers).items():
+            assert fate_of(numbers, limit.network) == "refused", what
+            self._refused(engine, limit.network, ["population", "needs", "has"])
+
     def test_schedules_agree(self, engine: Backend) -> None:
         busy = case("stored_dense_binary")
         digests = [
@@ -168,7 +196,7 @@ class BackendConformance:
 
     def test_defaults_are_declared_first(self, engine: Backend) -> None:
         can = engine.capabilities
-        with self._ready(engine, case("negative_inputs").network, None) as (simulation, _):
+        with self._ready(engine, case("every_delay").network, None) as (simulation, _):
             assert simulation.schedule == can.schedules[0]
             assert simulation.network.input.encoding == can.encodings[0]
 
@@ -346,6 +374,13 @@ def _different(case: Case, encodings: tuple[Encoding, ...]) -> tuple[Encoding, .
 def _room(can: Capabilities, fan_in: int) -> int:
     """Return how many bits the sums of `fan_in` synapses may take."""
     return min(can.sum_bits, 52 - (fan_in + 1).bit_length()) if can.rounds else can.sum_bits
+
+
+def _fate(can: Capabilities, network: SpikingNetwork, encoding: Encoding) -> Fate:
+    """Return what must become of a network whose sums are not too wide."""
+    if can.integers is None:
+        return "exact"
+    return fate_of(can.integers, encode_network(network, encoding))
 
 
 def _fits(can: Capabilities, network: SpikingNetwork, encoding: Encoding) -> bool:

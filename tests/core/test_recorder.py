@@ -1,0 +1,122 @@
+"""What a run keeps: arrays that grow in place, and no more memory than its results."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from whetsim.mapping import map_to_spikes
+from whetsim.network import SpikingNetwork
+from whetsim.recording import Recorder, Recording
+from whetsim.registry import get_backend
+from whetsim.runner import run
+from whetsim.testing.networks import conv_model, dense_model, random_samples
+
+
+@pytest.fixture(scope="module")
+def network() -> SpikingNetwork:
+    return map_to_spikes(dense_model(np.random.default_rng(0)))
+
+
+def block_of(network: SpikingNetwork, n: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return input values and rasters of `n` samples, spikes drawn at random."""
+    rng = np.random.default_rng(n)
+    values = random_samples(rng, network.input.samples, n).reshape(n, -1).astype(np.int32)
+    return values, {p.name: rng.random((n, p.size)) < 0.3 for p in network.populations}
+
+
+def arrays_of(recording: Recording) -> dict[str, np.ndarray]:
+    """Return every array of a recording by a name of its own."""
+    kinds = ("spike_counts", "synops", "digests", "packed")
+    found = {f"{kind} {n}": a for kind in kinds for n, a in getattr(recording, kind).items()}
+    return found if recording.scores is None else found | {"scores": recording.scores}
+
+
+def finished(recorder: Recorder) -> Recording:
+    return recorder.finish(
+        backend="none",
+        schedule="pipelined",
+        versions={},
+        samples=None,
+        samples_digest="",
+        input_rounding=0.0,
+        timing=None,
+    )
+
+
+@pytest.mark.parametrize("expected", [0, 5, 40, 1000])
+def test_what_was_expected_changes_nothing(network: SpikingNetwork, expected: int) -> None:
+    whole, parts = Recorder(network, "rasters"), Recorder(network, "rasters", expected)
+    values, rasters = block_of(network, 40)
+    whole.add(values, rasters)
+    for start in (0, 1, 4, 11, 31):
+        part = slice(start, {0: 1, 1: 4, 4: 11, 11: 31, 31: 40}[start])
+        parts.add(values[part], {name: raster[part] for name, raster in rasters.items()})
+    one, other = arrays_of(finished(whole)), arrays_of(finished(parts))
+    assert one.keys() == other.keys() and one
+    for name, array in one.items():
+        assert array.dtype == other[name].dtype
+        assert np.array_equal(array, other[name]), name
+        assert len(array) == len(other[name]) == 40
+        # Nothing is left of the room that was made for more.
+        assert other[name].base is None and other[name].flags.c_contiguous
+
+
+def test_no_samples_leave_empty_arrays(network: SpikingNetwork) -> None:
+    recording = finished(Recorder(network, "rasters"))
+    assert recording.n_samples == 0
+    names = [p.name for p in network.populations]
+    assert list(recording.spike_counts) == [network.input.name, *names]
+    assert list(recording.synops) == list(recording.digests) == list(recording.packed) == names
+    for name, array in arrays_of(recording).items():
+        assert len(array) == 0, name
+    assert recording.digests[names[0]].dtype == np.uint64
+    assert recording.packed[names[0]].shape == (0, -(-network[names[0]].size // 8))
+
+
+@pytest.mark.parametrize("make", [dense_model, conv_model])
+def test_an_iterator_leaves_what_an_array_leaves(make: object) -> None:
+    network = map_to_spikes(make(np.random.default_rng(3)))  # type: ignore[operator]
+    samples = random_samples(np.random.default_rng(4), network.input.samples, 57)
+    streamed = run(network, (samples[i : i + 10] for i in range(0, 57, 10)), record="rasters")
+    one, other = arrays_of(run(network, samples, record="rasters")), arrays_of(streamed)
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        assert np.array_equal(array, other[name]), name
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_memory_grows_by_the_results_alone(network: SpikingNetwork, known: bool) -> None:
+    n, size = 60_000, 500
+    values, rasters = block_of(network, size)
+    tracemalloc.start()
+    recorder = Recorder(network, "counts", n if known else 0)
+    for _ in range(n // size):
+        recorder.add(values, rasters)
+    recording = finished(recorder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    results = sum(array.nbytes for array in arrays_of(recording).values())
+    names = len(network.populations)
+    assert network.readout is not None
+    # Eight bytes each: spikes of the input and each population, synops, digests, class scores.
+    assert results == n * 8 * (1 + 3 * names + network.readout.n_classes)
+    block = 10 * size * (network.input.size + network.n_neurons)
+    assert block < results / 4
+    assert peak < results * (1.0 if known else 9 / 8) + block
+
+
+def test_totals_of_many_runs_are_those_of_one(network: SpikingNetwork) -> None:
+    samples = random_samples(np.random.default_rng(5), network.input.samples, 90)
+
+    def batches() -> Iterator[np.ndarray]:
+        yield from (samples[i : i + 20] for i in range(0, 90, 20))
+
+    with get_backend("exact").prepare(network) as simulation:
+        whole = simulation.run(batches())
+        parts = [simulation.run(batch) for batch in batches()]
+    for name, counts in whole.spike_counts.items():
+        assert sum(int(part.spike_counts[name].sum()) for part in parts) == counts.sum()

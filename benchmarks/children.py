@@ -15,11 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from whetsim.connectivity import Dense
+from whetsim.connectivity import Convolution, Dense
 from whetsim.model import INPUT
-from whetsim.network import SpikingNetwork
+from whetsim.network import Population, Projection, SpikingNetwork
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE / "peers"))
+
+from harness import Data, Layer, write  # noqa: E402
+
 PHASES = ("build_s", "run_s", "read_s", "total_s", "cpu_s", "peak_mb")
 
 
@@ -100,25 +104,44 @@ def write_data(path: Path, network: SpikingNetwork, images: np.ndarray[Any, Any]
     Raises
     ------
     ValueError
-        If the network is no chain of fully connected layers.
+        If the network is no chain of dense layers, plain convolutions and max pools.
     """
-    arrays: dict[str, Any] = {"images": images.reshape(len(images), -1)}
-    source = INPUT
-    for k, population in enumerate(network.populations):
+    layers: list[Layer] = []
+    source, shape = INPUT, network.input.shape
+    for population in network.populations:
         projections = list(network.into(population.name))
-        dense = [p.connectivity for p in projections if p.source == source]
-        if len(projections) != 1 or len(dense) != 1 or not isinstance(dense[0], Dense):
+        layer = None
+        if len(projections) == 1 and projections[0].source == source:
+            layer = _layer(network, population, projections[0], shape)
+        if layer is None:
             raise ValueError(
-                f"{network.name}: population {population.name!r} is not fully connected to the one "
-                "before alone; the hand-written scripts run chains of dense layers."
+                f"{network.name}: population {population.name!r} is no dense layer, convolution in "
+                "steps of 1 or max pool of the one before; the hand-written scripts run those."
             )
-        arrays[f"w{k}"] = network.real_weight(projections[0], dense[0].weight, slice(None))
-        arrays[f"b{k}"] = population.real_bias
-        source = population.name
+        layers.append(layer)
+        source, shape = population.name, layer.shape
     readout = network.readout
-    size = network.populations[-1].size
-    arrays["decoder"] = np.eye(size) if readout is None else readout.matrix
-    np.savez(path, **arrays)
+    decoder = np.eye(network.populations[-1].size) if readout is None else readout.matrix
+    write(path, Data(images.reshape(len(images), -1), layers, decoder))
+
+
+def _layer(
+    network: SpikingNetwork, population: Population, projection: Projection, source: tuple[int, ...]
+) -> Layer | None:
+    bias, connectivity = population.real_bias, projection.connectivity
+    if isinstance(connectivity, Dense):
+        weight = network.real_weight(projection, connectivity.weight, slice(None))
+        return Layer("dense", weight, bias, source, population.shape)
+    if not isinstance(connectivity, Convolution):
+        return None
+    g = connectivity.geometry
+    channels = slice(g.target[2])
+    weight = network.real_weight(projection, connectivity.weight, channels)
+    if g.groups == g.source[2] == g.target[2] and g.strides == g.kernel and (weight == 1).all():
+        none = np.zeros((0, 0)), np.zeros(1)
+        return None if bias.any() else Layer("pool", *none, g.source, g.target)
+    plain = (g.groups, g.strides, g.dilation, g.input_dilation) == (1, (1, 1), (1, 1), (1, 1))
+    return Layer("conv", weight, bias[channels], g.source, g.target) if plain else None
 
 
 def machine() -> dict[str, Any]:

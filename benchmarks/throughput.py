@@ -1,6 +1,6 @@
 """How fast whetsim is beside hand-written scripts and beside the tutorial way.
 
-    python benchmarks/throughput.py [--full] [--samples N] [--network FILE] [--json]
+    python benchmarks/throughput.py [--full] [--samples N] [--networks mlp,lenet] [--json]
 
 Every run is a process of its own and is checked before its time counts: its spikes must be those
 of exact arithmetic. Contenders take turns (A B A B ...), medians are compared. Build, run and
@@ -18,25 +18,32 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from children import HERE, PHASES, Contender, machine, write_data
+from children import PHASES, Contender, machine, write_data
 from rich.console import Console
 from rich.table import Table
+from tuned_networks import NETWORKS, tuned_network
 
 import whetsim
 from whetsim import datasets
+from whetsim.connectivity import Dense
+from whetsim.network import SpikingNetwork
 
 PAIRS = {"nest": "NEST by hand", "brian2": "Brian2 by hand"}
 TUTORIALS = {"nest": "PyNN tutorial way, NEST", "brian2": "PyNN tutorial way, Brian2"}
-TARGETS = {"by_hand": 1.3, "tutorial": 50.0}
+TARGETS = {"by_hand": 1.15, "tutorial": 50.0}
+DENSITY = 0.1
+"""Share of units that fire in the networks of `tuned_networks.py`."""
 WARM_UP = ("--samples", "10")
 
 
-def contenders(arguments: argparse.Namespace, data: str) -> dict[str, Contender]:
+def contenders(
+    arguments: argparse.Namespace, network: Path, data: str, dense: bool
+) -> dict[str, Contender]:
     """Return everything that takes turns, in the order of a round."""
     n, threads = ("--samples", str(arguments.samples)), ("--threads", str(arguments.threads))
 
     def ours(backend: str, **more: Any) -> Contender:
-        command = ("whetsim_run.py", str(arguments.network), data, "--backend", backend, *n)
+        command = ("whetsim_run.py", str(network), data, "--backend", backend, *n)
         return Contender(f"whetsim {backend}", (*command, *threads), **more)
 
     result = {
@@ -46,13 +53,13 @@ def contenders(arguments: argparse.Namespace, data: str) -> dict[str, Contender]
         PAIRS["brian2"]: Contender(PAIRS["brian2"], ("peers/brian2_by_hand.py", data, *n)),
         "exact": ours("exact", note="no simulator: integer sums by events, compiled"),
     }
-    if not arguments.no_pynn:
+    if dense and not arguments.no_pynn:
         result["pynn.nest"] = ours("pynn.nest", once=True, note="PyNN's own objects; one run")
         result["pynn.brian2"] = ours("pynn.brian2", once=True, note="PyNN's own objects; one run")
     return result
 
 
-def tutorials(arguments: argparse.Namespace, data: str) -> dict[str, Contender]:
+def tutorials(arguments: argparse.Namespace, data: str, dense: bool) -> dict[str, Contender]:
     """Return the tutorial way on each simulator, for a few samples."""
     return {
         simulator: Contender(
@@ -66,7 +73,7 @@ def tutorials(arguments: argparse.Namespace, data: str) -> dict[str, Contender]:
             once=True,
         )
         for simulator, name in TUTORIALS.items()
-        if arguments.tutorial_samples > 0
+        if dense and arguments.tutorial_samples > 0
     }
 
 
@@ -128,29 +135,58 @@ def table(rows: list[Contender], ratios: dict[str, Any], title: str) -> Table:
 def parse() -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    default = HERE / "networks" / "mnist_dense.safetensors"
-    parser.add_argument("--network", type=Path, default=default, metavar="FILE")
-    parser.add_argument("--samples", type=int, metavar="N", help="MNIST test images; 2,000")
-    parser.add_argument("--full", action="store_true", help="all 10,000 images, medians of 5")
+    parser.add_argument(
+        "--networks",
+        default="mlp,lenet",
+        metavar="LIST",
+        help=f"of {', '.join(NETWORKS)} (random weights, a share of {DENSITY} fires), or "
+        "files; mlp,lenet",
+    )
+    parser.add_argument("--samples", type=int, metavar="N", help="MNIST test images; 500")
+    parser.add_argument("--full", action="store_true", help="all 10,000 images, medians of 5, all")
     parser.add_argument("--repeats", type=int, metavar="N", help="runs of each; 3")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of NEST, both sides")
     parser.add_argument(
-        "--tutorial-samples", type=int, default=5, metavar="N", help="0 leaves it out"
+        "--tutorial-samples", type=int, metavar="N", help="with --full 5, else 0: leave it out"
     )
     parser.add_argument("--no-pynn", action="store_true", help="leave pynn.nest, pynn.brian2 out")
     parser.add_argument("--data-dir", metavar="DIR", help="folder that has the MNIST files")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    arguments.samples = arguments.samples or (10_000 if arguments.full else 2_000)
+    arguments.samples = arguments.samples or (10_000 if arguments.full else 500)
     arguments.repeats = arguments.repeats or (5 if arguments.full else 3)
-    arguments.network = arguments.network.resolve()
+    if arguments.tutorial_samples is None:
+        arguments.tutorial_samples = 5 if arguments.full else 0
+    arguments.no_pynn = arguments.no_pynn or not arguments.full
     return arguments
 
 
-def measure(arguments: argparse.Namespace, data: str, status: Console) -> dict[str, Any]:
-    """Run everything and return the results."""
+def network_file(name: str, images: Any, folder: Path) -> Path:
+    """Return the file of a network: a tuned one, which is written to `folder`, or one given."""
+    if name not in NETWORKS:
+        return Path(name).resolve()
+    path = folder / f"{name}.safetensors"
+    whetsim.save(tuned_network(name, DENSITY, images), path)
+    return path
+
+
+def read_network(path: Path, n_values: int) -> SpikingNetwork:
+    """Map a network file; `ValueError` if it does not read images of `n_values` pixels."""
+    network = whetsim.map_to_spikes(whetsim.load(path))
+    if network.input.size != n_values:
+        raise ValueError(
+            f"{path.name}: reads {network.input.size} values; need {n_values}, the pixels of an "
+            "MNIST image."
+        )
+    return network
+
+
+def measure(
+    arguments: argparse.Namespace, path: Path, data: str, dense: bool, status: Console
+) -> dict[str, Any]:
+    """Run everything on one network and return the results."""
     host = machine()
-    rows, slow = contenders(arguments, data), tutorials(arguments, data)
+    rows, slow = contenders(arguments, path, data, dense), tutorials(arguments, data, dense)
     for row in rows.values():
         status.print(f"warming up: {row.name}", style="dim")
         row.run(*WARM_UP)
@@ -165,7 +201,7 @@ def measure(arguments: argparse.Namespace, data: str, status: Console) -> dict[s
         row.measure()
     return {
         "machine": host,
-        "network": arguments.network.stem,
+        "network": path.stem,
         "samples": arguments.samples,
         "repeats": arguments.repeats,
         "threads": arguments.threads,
@@ -210,30 +246,29 @@ def main() -> int:
     """Run the benchmark; return the exit status."""
     arguments = parse()
     status = Console(stderr=True)
+    console = Console()
+    # In a pipe or a file the table keeps its width.
+    console = console if console.is_terminal else Console(width=120)
+    results = []
     try:
-        network = whetsim.map_to_spikes(whetsim.load(arguments.network))
         images, _ = datasets.load("mnist", split="test", data_dir=arguments.data_dir)
-        if network.input.size != images[0].size:
-            raise ValueError(
-                f"{arguments.network.name}: reads {network.input.size} values; need "
-                f"{images[0].size}, the pixels of an MNIST image."
-            )
         with tempfile.TemporaryDirectory() as folder:
-            data = Path(folder) / "data.npz"
-            write_data(data, network, images[: arguments.samples])
-            result = measure(arguments, str(data), status)
+            for name in arguments.networks.split(","):
+                path, data = network_file(name, images, Path(folder)), Path(folder) / "data.npz"
+                network = read_network(path, images[0].size)
+                write_data(data, network, images[: arguments.samples])
+                dense = all(isinstance(p.connectivity, Dense) for p in network.projections)
+                results.append(measure(arguments, path, str(data), dense, status))
+                if not arguments.json:
+                    show(results[-1], console)
     except (OSError, ValueError) as error:
         status.print(str(error), style="red", markup=False, soft_wrap=True)
         return 2
-    rows = result["rows"]
     if arguments.json:
-        print(json.dumps(result | {"rows": [row.as_dict() for row in rows]}, indent=2))
-    else:
-        console = Console()
-        # In a pipe or a file the table keeps its width.
-        show(result, console if console.is_terminal else Console(width=120))
-    same = all(ratios["equal_spike_counts"] for ratios in result["ratios"].values())
-    return 0 if same and all(row.exact for row in rows) else 1
+        plain = [r | {"rows": [row.as_dict() for row in r["rows"]]} for r in results]
+        print(json.dumps(plain, indent=2))
+    same = all(r["equal_spike_counts"] for result in results for r in result["ratios"].values())
+    return 0 if same and all(row.exact for result in results for row in result["rows"]) else 1
 
 
 if __name__ == "__main__":

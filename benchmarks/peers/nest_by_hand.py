@@ -2,14 +2,16 @@
 
     python nest_by_hand.py data.npz [--samples N] [--threads N]
 
-All connections are made from arrays and all spikes read from one recorder. The neurons forget
-within a step (a membrane time constant so short that the decay factor is 0), so each works on its
-own sample. Pixel values travel as spike weights.
+All connections are made from arrays, those of a convolution or a pool one place of the window at a
+time, and all spikes are read from one recorder. The neurons forget within a step (a membrane time
+constant so short that the decay factor is 0), so each works on its own sample. Pixel values travel
+as spike weights.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 # NEST's threads wait busily for each other otherwise, which costs a factor of ten or more on a
 # machine where anything else runs. It must be set before NEST is loaded.
@@ -17,10 +19,32 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import nest
 import numpy as np
-from harness import Stopwatch, decode, parser, peak_mb, read, report
+from harness import Floats, Ints, Layer, Stopwatch, decode, parser, peak_mb, read, report
 
 TAU_MS = 0.001
 """exp(-1 ms / this) is 0; with C_m = tau_m a current of I_e adds I_e to v, so it is the bias."""
+
+
+def synapses(layer: Layer) -> Iterator[tuple[Ints, Ints, Floats]]:
+    """Yield source, target and weight of a layer's synapses in blocks, counted from 0."""
+    if layer.kind == "dense":
+        n_in, n_out = layer.weight.shape
+        source, target = np.arange(n_in), np.arange(n_out)
+        yield np.repeat(source, n_out), np.tile(target, n_in), layer.weight.ravel()
+        return
+    n_in, n_out = layer.source[2], layer.shape[2]
+    for i, j, out_y, out_x, in_y, in_x in layer.windows():
+        first = ((in_y[:, None] * layer.source[1] + in_x) * n_in).reshape(-1, 1, 1)
+        last = ((out_y[:, None] * layer.shape[1] + out_x) * n_out).reshape(-1, 1, 1)
+        if layer.kind == "pool":
+            source, target = first + np.arange(n_in), last + np.arange(n_out)
+            weight = np.ones(source.shape)
+        else:
+            source, target = first + np.arange(n_in)[:, None], last + np.arange(n_out)
+            weight = layer.weight[i, j]
+        shape = np.broadcast_shapes(source.shape, target.shape, weight.shape)
+        a, b, w = (np.broadcast_to(x, shape).ravel() for x in (source, target, weight))
+        yield a, b, w
 
 
 def main() -> None:
@@ -46,23 +70,23 @@ def main() -> None:
     neurons = nest.Create(
         "iaf_psc_delta", int(data.offsets[-1]), params=parameters | {"t_ref": 0.0, "V_m": 0.0}
     )
-    neurons.I_e = np.concatenate(data.biases)
+    neurons.I_e = np.concatenate([layer.biases for layer in data.layers])
     first = neurons[0].global_id
-    source = np.arange(len(inputs)) + inputs[0].global_id
-    for k, weight in enumerate(data.weights):
-        target = np.arange(weight.shape[1]) + first + data.offsets[k]
-        nest.Connect(
-            np.repeat(source, len(target)),
-            np.tile(target, len(source)),
-            "one_to_one",
-            {"weight": weight.ravel(), "delay": np.ones(weight.size)},
-        )
-        source = target
+    sources = inputs[0].global_id
+    for layer, offset in zip(data.layers, data.offsets, strict=False):
+        for source, target, weight in synapses(layer):
+            nest.Connect(
+                source + sources,
+                target + first + offset,
+                "one_to_one",
+                {"weight": weight, "delay": np.ones(len(weight))},
+            )
+        sources = first + offset
     recorder = nest.Create("spike_recorder", params={"time_in_steps": True})
     nest.Connect(neurons, recorder)
     watch.stop("build")
 
-    nest.Simulate(float(len(data.images) + len(data.weights) + 1))
+    nest.Simulate(float(len(data.images) + len(data.layers) + 1))
     watch.stop("run")
 
     events = recorder.events

@@ -9,6 +9,7 @@ does not say, but without which nothing or the wrong neurons fire, is marked bel
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -25,8 +26,8 @@ STEP_MS = {"nest": 1.0, "brian2": 2.0}
 def black_and_white(data: Data) -> Data:
     """Return the same network for pixels that are 0 or 1."""
     largest = int(data.images.max())
-    weights = [data.weights[0] * largest, *data.weights[1:]]
-    return Data(2 * data.images >= largest, weights, data.biases, data.decoder)
+    first = replace(data.layers[0], weight=data.layers[0].weight * largest)
+    return Data(2 * data.images >= largest, [first, *data.layers[1:]], data.decoder)
 
 
 def connect(sim: Any, source: Any, target: Any, weight: Floats) -> None:
@@ -45,17 +46,18 @@ class Tutorial:
         self.sim, self.name, self.data = sim, name, data
         precise = {"spike_precision": "on_grid"} if name == "nest" else {}
         sim.setup(timestep=1.0, min_delay=1.0, max_delay=10.0, **precise)
-        self.sample_ms = FIRST_MS + (len(data.weights) + 2) * STEP_MS[name]
+        self.sample_ms = FIRST_MS + (len(data.layers) + 2) * STEP_MS[name]
         self.pixels = sim.Population(data.images.shape[1], sim.SpikeSourceArray(spike_times=[]))
         # A constant current would charge a neuron without leak in every step of a sample, so the
         # biases are spikes, in phase with the layer they belong to.
         self.bias = sim.Population(
-            max(2, len(data.weights)), sim.SpikeSourceArray(spike_times=[FIRST_MS])
+            max(2, len(data.layers)), sim.SpikeSourceArray(spike_times=[FIRST_MS])
         )
         self.layers, source = [], self.pixels
-        for k, (weight, bias) in enumerate(zip(data.weights, data.biases, strict=True)):
+        for k, dense in enumerate(data.layers):
+            bias = dense.bias
             layer = sim.Population(len(bias), self._cell())
-            connect(sim, source, layer, weight)
+            connect(sim, source, layer, dense.weight)
             rows = np.zeros((self.bias.size, len(bias)))
             rows[k] = bias
             connect(sim, self.bias, layer, rows)

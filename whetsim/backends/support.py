@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whetsim.backends.quiet import quiet
+from whetsim.connectivity import Convolution, entries
 from whetsim.errors import BackendNotInstalledError, WhetsimError, install_line
 from whetsim.network import Projection, SpikingNetwork
 
@@ -112,5 +113,14 @@ def real_synapses(
     network: SpikingNetwork, projection: Projection
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
     """Yield blocks ``source, target, weight`` with weights on the scale of threshold 0.5."""
-    for source, target, weight in projection.connectivity.synapses():
+    connectivity = projection.connectivity
+    if isinstance(connectivity, Convolution):
+        exponent = network[projection.target].exponent
+        channels = slice(connectivity.geometry.target[2])
+        if (exponent.reshape(-1, channels.stop) == exponent[channels]).all():
+            # Once for all places that share a weight.
+            kernel = network.real_weight(projection, connectivity.weight, channels)
+            yield from entries(kernel, connectivity.geometry)
+            return
+    for source, target, weight in connectivity.synapses():
         yield source, target, network.real_weight(projection, weight, target)

@@ -53,6 +53,13 @@ BENCHMARKS = (
         ("--samples", "1000", "--tutorial-samples", "0", "--no-pynn"),
         ("--full",),
     ),
+    Benchmark("large_network", "do the simulators take large networks?", (), ("--full",)),
+    Benchmark(
+        "quantization",
+        "how many spikes does a chip's number format flip?",
+        ("--networks", "mnist_dense_binary", "--limit", "1000"),
+        (),
+    ),
     Benchmark("scaling", "how do time and memory grow?", (), ("--full",)),
     Benchmark(
         "kill_and_resume",

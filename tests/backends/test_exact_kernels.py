@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 import whetsim
 from whetsim import InputSpec, Model
 from whetsim import layers as L
+from whetsim.backends import exact_kernels, exact_vectors
 from whetsim.backends.exact_layers import DENSE_ROWS, layer_of, layout_of
 from whetsim.network import SpikingNetwork
 from whetsim.recording import Recorder
@@ -82,7 +85,9 @@ def kinds(net: SpikingNetwork) -> dict[str, list[str]]:
     layers = [layer_of(net, p, layouts) for p in net.populations]
     return {
         layer.name: [
-            type(part).__name__ for part in ([layer.pool] if layer.pool else layer.projections)
+            type(part).__name__
+            for part in (layer.pool, layer.windows, *layer.projections)
+            if part is not None
         ]
         for layer in layers
     }
@@ -122,7 +127,7 @@ def test_every_geometry_at_every_density(geometry: dict[str, Any], density: floa
     layers = conv("a", "input", (3, 4), 4, 6, **geometry)
     for high in (1, 255):
         net = network(layers, (8, 9, 4), high=high)
-        sliding = "DenseSliding" if high > 1 else "Sliding"
+        sliding = "DenseSliding" if high > 1 and "dilation" not in geometry else "Sliding"
         assert kinds(net)["a"] == ["Scattering" if "groups" in geometry else sliding]
         check(net, binary((8, 9, 4), density=density) * high)
 
@@ -230,6 +235,118 @@ def test_threads_and_parts_change_nothing(n: int, threads: int) -> None:
     for name in truth.packed:
         assert np.array_equal(once.packed[name], truth.packed[name])
         assert np.array_equal(once.digests[name], truth.digests[name])
+
+
+def signed_samples(n: int, low: int, high: int, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return values with empty rows, full ones and single values at the corners."""
+    samples = np.random.default_rng(2).integers(low, high + 1, (n, *shape))
+    samples[::3, : shape[0] // 2] = 0
+    samples[1::3] = 0
+    samples[1::3, 0, 0], samples[1::3, -1, -1] = high, low or high
+    return samples
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (-128, 127), (-300, 0), (0, 2)])
+@pytest.mark.parametrize("kernel", [(1, 2), (2, 1), (4, 4), (3, 5), (7, 7)], ids=str)
+@pytest.mark.parametrize("rest", [{}, {"strides": (2, 3)}, {"padding": "same"}], ids=str)
+@pytest.mark.parametrize("width", [8, 19])
+def test_windows_of_grey_values(
+    low: int, high: int, kernel: tuple[int, int], rest: dict[str, Any], width: int
+) -> None:
+    spec = InputSpec((9, width, 1), low, high, 1 / 128)
+    net = whetsim.map_to_spikes(
+        Model("net", spec, tuple(conv("a", "input", kernel, 1, 20, **rest)))
+    )
+    assert kinds(net) == {"a": ["DenseSliding"]}
+    for n in (0, 1, 6):
+        check(net, signed_samples(n, low, high, (9, width, 1)))
+
+
+@pytest.mark.parametrize("bias", [-1e4, -3.0, 0.0, 0.5, 1e4])
+@pytest.mark.parametrize("places", ["one threshold", "a threshold for each place"])
+def test_ties_and_large_biases_of_grey_windows(bias: float, places: str) -> None:
+    """Weights that are powers of two on values that make many sums the very threshold."""
+    signs = RNG.choice([-1.0, 1.0], (2, 2, 3, 17))
+    layers: list[L.Layer] = []
+    source = "input"
+    if places != "one threshold":
+        layers.append(
+            L.BatchNorm(
+                name="shift", inputs="input", mean=np.full(3, -0.25, "f4"),
+                variance=np.ones(3, "f4"), epsilon=0.0,
+            )
+        )  # fmt: skip
+        source = "shift"
+    weight = (signs / 4).astype("f4")
+    layers += [
+        L.Conv2D(
+            name="w", inputs=source, weight=weight, bias=np.full(17, bias, "f4"), padding="same"
+        ),
+        L.Step(name="a", inputs="w"),
+    ]
+    net = whetsim.map_to_spikes(Model("net", InputSpec((5, 11, 3), -2, 2, 1.0), tuple(layers)))
+    assert kinds(net) == {"a": ["DenseSliding"]}
+    samples = signed_samples(9, -2, 2, (5, 11, 3))
+    population = net["a"]
+    sums = NetworkSums(net).of(samples.reshape(9, -1).astype(np.int32))["a"]
+    assert (sums == population.threshold).any() == (abs(bias) < 100)
+    check(net, samples)
+
+
+@pytest.mark.parametrize("margin", [-1, 0, 1])
+def test_one_step_beside_the_threshold_of_grey_windows(margin: int) -> None:
+    """Both digits of sums at and next to thresholds of either sign."""
+    from whetsim.connectivity import Convolution, Geometry
+    from whetsim.network import InputPopulation, Population, Projection
+
+    rng = np.random.default_rng(3)
+    geometry = Geometry((3, 9, 1), (2, 8, 16), (2, 2))
+    weight = rng.integers(-(2**24), 2**24, geometry.weight_shape).astype(np.int32)
+    samples = rng.integers(-255, 256, (4, 27))
+    spec = InputSpec((3, 9, 1), -255, 255, 1.0)
+    source = InputPopulation((3, 9, 1), -255, 255, "graded", spec)
+    projection = Projection("input", "a", Convolution(weight, geometry), 1)
+
+    def net(thresholds: NDArray[np.int64]) -> SpikingNetwork:
+        bias = 2**39 - thresholds
+        population = Population("a", (2, 8, 16), 1, bias, np.full(256, 40))
+        return SpikingNetwork("net", source, (population,), (projection,), "a")
+
+    start = net(np.zeros(256, np.int64))
+    assert kinds(start) == {"a": ["DenseSliding"]}
+    sums = NetworkSums(start).of(samples.astype(np.int32))["a"] - 2**39
+    for sample in range(4):
+        near = net(sums[sample].astype(np.int64) + margin)
+        found = get_backend("exact").prepare(near).run(samples, record="rasters").raster("a")
+        assert found[sample].all() == (margin <= 0)
+        check(near, samples)
+
+
+def test_grey_windows_too_large_for_two_digits_go_another_way() -> None:
+    small = conv("a", "input", (3, 3), 2, 5)
+    for high, kind in ((2**11, "DenseSliding"), (2**13, "Sliding"), (2**16, "Sliding")):
+        net = network(small, (5, 6, 2), high=high)
+        assert kinds(net) == {"a": [kind]}, high
+        check(net, RNG.integers(0, high + 1, (5, 5, 6, 2)))
+
+
+def test_a_grey_input_beside_another_source() -> None:
+    layers = [
+        *conv("a", "input", (3, 3), 2, 2, padding="same"),
+        L.Add(name="sum", inputs=("input", "a")),
+        *conv("b", "sum", (3, 3), 2, 20, padding="same"),
+    ]
+    net = network(layers, (6, 5, 2), high=255)
+    assert kinds(net) == {"a": ["DenseSliding"], "b": ["Sliding", "Sliding"]}
+    check(net, RNG.integers(0, 256, (5, 6, 5, 2)))
+
+
+def test_what_numba_keeps_goes_with_the_vector_operations() -> None:
+    source = Path(exact_vectors.__file__).read_text(encoding="utf-8")
+    assert zlib.crc32(source.encode()) == exact_kernels.VECTORS, (
+        "exact_vectors.py has changed: write its checksum into exact_kernels.VECTORS, or numba "
+        "goes on with what it compiled before"
+    )
 
 
 def test_nowhere_to_keep_what_was_compiled() -> None:

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from whetsim import __version__
 from whetsim.backend import Backend, Capabilities, Schedule, Simulation
+from whetsim.backends import exact_kernels as kernels
+from whetsim.backends.exact_arrays import Events, Layout, Scratch
+from whetsim.backends.exact_layers import layer_of, layout_of
 from whetsim.coding import encode_samples
 from whetsim.errors import UnsupportedError
 from whetsim.network import Projection, SpikingNetwork
 from whetsim.recording import Recorder
-
-if TYPE_CHECKING:
-    from whetsim.backends.exact_layers import Events, Layout, Scratch
 
 __all__ = ["ExactBackend"]
 
@@ -43,10 +44,6 @@ class ExactBackend(Backend):
     }
 
     def versions(self) -> Mapping[str, str]:
-        import numba
-
-        from whetsim import __version__
-
         return {"whetsim": __version__, "numpy": np.__version__, "numba": numba.__version__}
 
     def build(self, network: SpikingNetwork, schedule: Schedule, **options: Any) -> Simulation:
@@ -73,8 +70,6 @@ class ExactSimulation(Simulation):
     """Layer after layer. Both schedules are one: no state passes from sample to sample."""
 
     def __init__(self, network: SpikingNetwork, schedule: Schedule, threads: int) -> None:
-        from whetsim.backends.exact_layers import layer_of, layout_of
-
         super().__init__(network, schedule)
         self._layouts = {p.name: layout_of(network, p) for p in network.populations}
         self._layers = [layer_of(network, p, self._layouts) for p in network.populations]
@@ -102,12 +97,12 @@ class ExactSimulation(Simulation):
         super().close()
 
     def record(self, samples: NDArray[Any], recorder: Recorder) -> None:
-        for part in self._parts(samples, partial(encode_samples, source=self.network.input)):
+        for part in self._parts(samples, encoded=False):
             output = self._raster(self.network.output, part)
             recorder.add_counted(part.counts, part.synops, part.digests, part.words, output)
 
     def rasters(self, values: NDArray[np.int32]) -> dict[str, NDArray[np.bool_]]:
-        parts = list(self._parts(values, lambda part: part))
+        parts = list(self._parts(values, encoded=True))
         return {
             p.name: np.concatenate(
                 [np.zeros((0, p.size), bool), *(self._raster(p.name, part) for part in parts)]
@@ -120,15 +115,14 @@ class ExactSimulation(Simulation):
         size = self.network[name].size
         return np.unpackbits(words, axis=1, count=size, bitorder="little").view(np.bool_)
 
-    def _parts(
-        self, samples: NDArray[Any], encode: Callable[[NDArray[Any]], NDArray[np.int32]]
-    ) -> Iterator[_Part]:
+    def _parts(self, samples: NDArray[Any], *, encoded: bool) -> Iterator[_Part]:
         """Yield what happened, part after part in the order of the samples."""
         if self._process != os.getpid():  # a fork has the executor, but not its threads
             self._start_threads()
         size = self._part_size
         blocks = [samples[i : i + size] for i in range(0, len(samples), size)]
-        waiting = [self._threads.submit(self._encode_and_run, block, encode) for block in blocks]
+        run = self._run_part if encoded else self._encode_and_run
+        waiting = [self._threads.submit(run, block) for block in blocks]
         done = 0
         try:
             for block, future in zip(blocks, waiting, strict=True):
@@ -140,16 +134,11 @@ class ExactSimulation(Simulation):
             for future in waiting:
                 future.cancel()
 
-    def _encode_and_run(
-        self, samples: NDArray[Any], encode: Callable[[NDArray[Any]], NDArray[np.int32]]
-    ) -> _Part:
-        return self._run_part(encode(samples))
+    def _encode_and_run(self, samples: NDArray[Any]) -> _Part:
+        return self._run_part(encode_samples(samples, self.network.input))
 
     def _run_part(self, values: NDArray[np.int32]) -> _Part:
         """Run some samples through all layers, on one thread."""
-        from whetsim.backends import exact_kernels as kernels
-        from whetsim.backends.exact_layers import Events, Scratch
-
         scratch = self._local.__dict__.setdefault("scratch", Scratch())
         n, source = len(values), self.network.input.name
         room = kernels.EVENT_ROOM
@@ -174,9 +163,6 @@ class ExactSimulation(Simulation):
         return _Part(counts, self._synops(events, bits, counts, n), digests, words)
 
     def _input_events(self, values: NDArray[np.int32], scratch: Scratch) -> Events:
-        from whetsim.backends import exact_kernels as kernels
-        from whetsim.backends.exact_layers import Events
-
         n, source = len(values), self.network.input
         shape = (n, source.size + kernels.EVENT_ROOM)
         numbers = scratch.array("input events", shape, np.int32)
@@ -197,8 +183,6 @@ class ExactSimulation(Simulation):
         n: int,
     ) -> dict[str, NDArray[np.int64]]:
         """Return how many synapses of each population spikes went through."""
-        from whetsim.backends import exact_kernels as kernels
-
         synops = {p.name: np.zeros(n, np.int64) for p in self.network.populations}
         for projection, fan_out in zip(self.network.projections, self._fan_out, strict=True):
             sums = np.empty(n, np.int64)

@@ -6,7 +6,8 @@ its channel c. A list of events holds, place after place, the number of every ne
 row of a kernel reads one run of the list, and the weights of those events lie at a fixed distance:
 nothing is gathered but rows of weights, which are added up in registers.
 
-Sums are int32 where the grid keeps them below 2^31, else whole numbers below 2^53 in float64.
+Sums are int32 where the grid keeps them below 2^31, else whole numbers below 2^53 in float64, or
+two int32 digits where small windows of grey values are multiplied (`slide_windows`).
 """
 
 from __future__ import annotations
@@ -14,10 +15,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
-from numba.np.arrayobj import make_array
+from numba import njit
+
+from whetsim.backends.exact_vectors import (
+    EVENT_ROOM,
+    LANES,
+    WINDOWS,
+    add_rows,
+    fired,
+    fired_window,
+    fired_windows,
+    popcount,
+    write_bits,
+)
 
 __all__ = [
     "EVENT_ROOM",
@@ -30,16 +40,17 @@ __all__ = [
     "scatter",
     "slide",
     "slide_and_fire",
-    "slide_dense",
-    "slide_dense_and_fire",
     "slide_gathered",
+    "slide_windows",
     "starts",
     "tally",
     "tally_places",
+    "width_of",
 ]
 
-LANES = 16
-"""Channels are padded to a multiple of this: one vector of sums."""
+VECTORS = 0x70A13587
+"""CRC-32 of `exact_vectors`: numba compiles a loop anew if the file of the loop has changed, not
+that of what it calls."""
 
 
 def _compiled(function: Any) -> Any:
@@ -48,204 +59,6 @@ def _compiled(function: Any) -> Any:
         return njit(nogil=True, cache=True)(function)
     except RuntimeError:  # nowhere to keep it: a read-only system without a home
         return njit(nogil=True)(function)
-
-
-class _Vectors:
-    """What the intrinsics below share: vectors of `LANES` elements in arrays."""
-
-    def __init__(self, context: Any, builder: Any, kinds: Any, arguments: Any) -> None:
-        self.context, self.builder = context, builder
-        self.kinds, self.arguments = kinds, arguments
-
-    def data(self, i: int) -> Any:
-        """Return the data pointer of an array argument."""
-        return make_array(self.kinds[i])(self.context, self.builder, self.arguments[i]).data
-
-    def integer(self, i: int) -> Any:
-        """Return an argument as int64."""
-        return self.context.cast(self.builder, self.arguments[i], self.kinds[i], types.int64)
-
-    def type_of(self, i: int) -> Any:
-        """Return the vector type for the elements of an array argument."""
-        whole = self.kinds[i].dtype == types.int32
-        return ir.VectorType(ir.IntType(32) if whole else ir.DoubleType(), LANES)
-
-    def pointer(self, base: Any, index: Any, vector: Any) -> Any:
-        return self.builder.bitcast(self.builder.gep(base, [index]), vector.as_pointer())
-
-    def load(self, base: Any, index: Any, vector: Any) -> Any:
-        loaded = self.builder.load(self.pointer(base, index, vector))
-        loaded.align = 4  # of the elements: rows begin anywhere
-        return loaded
-
-    def store(self, value: Any, base: Any, index: Any, vector: Any) -> None:
-        self.builder.store(value, self.pointer(base, index, vector)).align = 4
-
-
-def _make_add_rows(width: int) -> Any:
-    @intrinsic
-    def add_rows(typing, weight, columns, events, values, begin, end, shift, column, sums, place):
-        """Add weight rows ``events[begin:end] + shift`` to ``sums[place : place + width * LANES]``.
-
-        Weights are flat rows of `columns`, read from `column` on. A row counts ``values[e]`` times
-        if values are float64, once if they are not.
-        """
-        signature = types.void(
-            weight, columns, events, values, begin, end, shift, column, sums, place
-        )
-        weighted = values.dtype == types.float64
-
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            v = _Vectors(context, builder, signature.args, arguments)
-            i64, vector = ir.IntType(64), v.type_of(0)
-            weights, numbers, factors, totals = v.data(0), v.data(2), v.data(3), v.data(8)
-            row_length, begin_, end_, shift_, column_, place_ = map(v.integer, (1, 4, 5, 6, 7, 9))
-            lanes = [ir.Constant(i64, i * LANES) for i in range(width)]
-            start = [v.load(totals, builder.add(place_, lane), vector) for lane in lanes]
-            before = builder.block
-            head, body, done = (
-                builder.function.append_basic_block(n) for n in ("head", "body", "done")
-            )
-            builder.branch(head)
-            builder.position_at_end(head)
-            event = builder.phi(i64)
-            event.add_incoming(begin_, before)
-            running = [builder.phi(vector) for _ in lanes]
-            for phi, value in zip(running, start, strict=True):
-                phi.add_incoming(value, before)
-            builder.cbranch(builder.icmp_signed("<", event, end_), body, done)
-            builder.position_at_end(body)
-            number = builder.sext(builder.load(builder.gep(numbers, [event])), i64)
-            row = builder.add(builder.mul(builder.add(number, shift_), row_length), column_)
-            factor = builder.load(builder.gep(factors, [event])) if weighted else None
-            for phi, lane in zip(running, lanes, strict=True):
-                part = v.load(weights, builder.add(row, lane), vector)
-                phi.add_incoming(_plus(builder, phi, part, factor, vector), body)
-            event.add_incoming(builder.add(event, ir.Constant(i64, 1)), body)
-            builder.branch(head)
-            builder.position_at_end(done)
-            for phi, lane in zip(running, lanes, strict=True):
-                v.store(phi, totals, builder.add(place_, lane), vector)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return add_rows
-
-
-def _plus(builder: Any, total: Any, part: Any, factor: Any, vector: Any) -> Any:
-    """Return ``total + part * factor``; whole numbers below 2^53, so every way is exact."""
-    if isinstance(vector.element, ir.IntType):
-        return builder.add(total, part)
-    if factor is not None:
-        nothing = ir.Constant(vector, ir.Undefined)
-        zero = ir.Constant(ir.IntType(32), 0)
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        one = builder.insert_element(nothing, factor, zero)
-        spread = builder.shuffle_vector(one, nothing, zeros)
-        part = builder.fmul(part, spread, flags=("contract",))
-    return builder.fadd(total, part, flags=("contract",))
-
-
-_add_4, _add_2, _add_1 = (_make_add_rows(width) for width in (4, 2, 1))
-
-
-def _make_window(n_cells: int) -> Any:
-    @intrinsic
-    def window(typing, weight, columns, column, values, taps, begin, across, sums, place):
-        """Add the products of some windows, side by side, with `LANES` columns of the weights.
-
-        The windows begin at `begin`, ``begin + across``, ...; their sums lie `columns` apart.
-        """
-        signature = types.void(weight, columns, column, values, taps, begin, across, sums, place)
-
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            v = _Vectors(context, builder, signature.args, arguments)
-            i64, vector = ir.IntType(64), v.type_of(0)
-            weights, seen, offsets, totals = v.data(0), v.data(3), v.data(4), v.data(7)
-            row_length, column_, begin_, across_, place_ = map(v.integer, (1, 2, 5, 6, 8))
-            n_taps = make_array(signature.args[4])(context, builder, arguments[4]).nitems
-            cells = [ir.Constant(i64, i) for i in range(n_cells)]
-            homes = [builder.add(place_, builder.mul(cell, row_length)) for cell in cells]
-            firsts = [builder.add(begin_, builder.mul(cell, across_)) for cell in cells]
-            start = [v.load(totals, home, vector) for home in homes]
-            before = builder.block
-            head, body, done = (
-                builder.function.append_basic_block(n) for n in ("head", "body", "done")
-            )
-            builder.branch(head)
-            builder.position_at_end(head)
-            tap = builder.phi(i64)
-            tap.add_incoming(ir.Constant(i64, 0), before)
-            running = [builder.phi(vector) for _ in cells]
-            for phi, value in zip(running, start, strict=True):
-                phi.add_incoming(value, before)
-            builder.cbranch(builder.icmp_signed("<", tap, n_taps), body, done)
-            builder.position_at_end(body)
-            row = builder.add(builder.mul(tap, row_length), column_)
-            part = v.load(weights, row, vector)
-            offset = builder.load(builder.gep(offsets, [tap]))
-            for phi, first in zip(running, firsts, strict=True):
-                factor = builder.load(builder.gep(seen, [builder.add(first, offset)]))
-                phi.add_incoming(_plus(builder, phi, part, factor, vector), body)
-            tap.add_incoming(builder.add(tap, ir.Constant(i64, 1)), body)
-            builder.branch(head)
-            builder.position_at_end(done)
-            for phi, home in zip(running, homes, strict=True):
-                v.store(phi, totals, home, vector)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return window
-
-
-BLOCK = 4
-"""Windows whose sums are kept in registers together."""
-_window_block, _window = _make_window(BLOCK), _make_window(1)
-
-
-@intrinsic
-def _fired(typing, sums, place, thresholds, offset):
-    """Return the bits ``sums[place + i] >= thresholds[offset + i]`` of `LANES` channels."""
-    signature = types.uint64(sums, place, thresholds, offset)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v = _Vectors(context, builder, signature.args, arguments)
-        vector = v.type_of(0)
-        left = v.load(v.data(0), v.integer(1), vector)
-        right = v.load(v.data(2), v.integer(3), vector)
-        whole = isinstance(vector.element, ir.IntType)
-        compare = builder.icmp_signed if whole else builder.fcmp_ordered
-        mask = builder.bitcast(compare(">=", left, right), ir.IntType(LANES))
-        return builder.zext(mask, ir.IntType(64))
-
-    return signature, generate
-
-
-@intrinsic
-def _popcount(typing, word):
-    """Return how many bits of a word are set."""
-    signature = types.int64(types.uint64)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
-
-    return signature, generate
-
-
-def _bits_of_bytes() -> Any:
-    """Return for each byte the numbers of its bits that are set, (256, 8), rising."""
-    table = np.zeros((256, 8), np.int32)
-    for byte in range(256):
-        numbers = [bit for bit in range(8) if byte >> bit & 1]
-        table[byte, : len(numbers)] = numbers
-    return table
-
-
-_BITS_OF_BYTES = _bits_of_bytes()
-EVENT_ROOM = 8
-"""How many entries behind its events `list_events` may write to."""
 
 
 @_compiled
@@ -264,10 +77,8 @@ def list_events(bits, channels, events, first):
                 base = place * channels + 64 * w
                 while word:
                     byte = word & np.uint64(255)
-                    # All eight at once, of which the next byte overwrites those not set.
-                    for i in range(8):
-                        events[sample, n + i] = base + _BITS_OF_BYTES[byte, i]
-                    n += _popcount(byte)
+                    write_bits(byte, base, events[sample], n)
+                    n += popcount(byte)
                     word >>= np.uint64(8)
                     base += 8
         first[sample, bits.shape[1]] = n
@@ -296,7 +107,7 @@ def pack(bits, channels, packed, digests, counts):
             for w in range(bits.shape[2]):
                 new = bits[sample, place, w]
                 size = min(64, channels - 64 * w)
-                spikes += _popcount(new)
+                spikes += popcount(new)
                 word |= new << np.uint64(filled)
                 if filled + size >= 64:
                     packed[sample, n] = word
@@ -320,7 +131,7 @@ def tally_places(bits, table, result):
         for place in range(bits.shape[1]):
             here = 0
             for w in range(bits.shape[2]):
-                here += _popcount(bits[sample, place, w])
+                here += popcount(bits[sample, place, w])
             total += here * table[place]
         result[sample] = total
 
@@ -357,6 +168,13 @@ def starts(events, counts, channels, first):
 
 
 @_compiled
+def width_of(n_columns):
+    """Return how many vectors wide the next block of columns is, if so many are left."""
+    left = n_columns // LANES
+    return 4 if left >= 4 else (2 if left >= 2 else 1)
+
+
+@_compiled
 def slide(events, values, first, weight, rows, row_ends, columns, column_ends, shape, sums):
     """Add a convolution to sums ``(n, n_out_y * n_out_x, n_columns)``.
 
@@ -365,7 +183,8 @@ def slide(events, values, first, weight, rows, row_ends, columns, column_ends, s
     events, values : (n, n_neurons + EVENT_ROOM)
         values are read if they are float64.
     first : (n, n_places + 1)
-    weight : (kernel height * kernel width * channels, n_columns)
+    weight : flat
+        kernel height * kernel width * channels rows, in blocks of columns (`width_of`).
     rows, row_ends
         Pairs (kernel row, input row) of each output row one after the other, and where they end.
     columns, column_ends
@@ -373,15 +192,15 @@ def slide(events, values, first, weight, rows, row_ends, columns, column_ends, s
     shape : (input width, kernel width, input channels)
     """
     width, kernel_width, channels = shape
-    n_columns = weight.shape[1]
-    flat = weight.ravel()
+    n_columns = sums.shape[2]
+    n_weights = len(weight) // n_columns
     n_out_x = len(column_ends)
     column = 0
     while column < n_columns:
-        left = (n_columns - column) // LANES
-        step = 4 if left >= 4 else (2 if left >= 2 else 1)
+        step = width_of(n_columns - column)
+        block = column * n_weights
         # One row of the kernel at a time: so few weights stay in the nearest cache.
-        for ky in range(len(weight) // max(1, kernel_width * channels)):
+        for ky in range(n_weights // max(1, kernel_width * channels)):
             for sample in range(len(events)):
                 listed, numbers, begins = events[sample], values[sample], first[sample]
                 total = sums[sample].ravel()
@@ -401,21 +220,10 @@ def slide(events, values, first, weight, rows, row_ends, columns, column_ends, s
                             begin, end = begins[iy + columns[c, 1]], begins[iy + columns[c, 2]]
                             shift = ky * kernel_width + columns[c, 0] - iy - columns[c, 1]
                             shift *= channels
-                            if step == 4:
-                                _add_4(
-                                    flat, n_columns, listed, numbers, begin, end, shift, column,
-                                    total, place,
-                                )  # fmt: skip
-                            elif step == 2:
-                                _add_2(
-                                    flat, n_columns, listed, numbers, begin, end, shift, column,
-                                    total, place,
-                                )  # fmt: skip
-                            else:
-                                _add_1(
-                                    flat, n_columns, listed, numbers, begin, end, shift, column,
-                                    total, place,
-                                )  # fmt: skip
+                            add_rows(
+                                step, weight, block, listed, numbers, begin, end, shift, total,
+                                place,
+                            )  # fmt: skip
                         c0 = column_ends[x]
         column += step * LANES
 
@@ -429,10 +237,10 @@ def slide_gathered(
     Better where a row of the window holds a few events alone. values are read if `weighted`.
     """
     width, kernel_width, channels = shape
-    n_columns = weight.shape[1]
-    flat = weight.ravel()
+    n_columns = sums.shape[2]
+    n_weights = len(weight) // n_columns
     n_out_x = len(column_ends)
-    listed = np.empty(len(weight) + EVENT_ROOM, np.int32)
+    listed = np.empty(n_weights + EVENT_ROOM, np.int32)
     numbers = np.empty(len(listed) if weighted else 1, values.dtype)
     for sample in range(len(events)):
         total = sums[sample].ravel()
@@ -461,55 +269,86 @@ def slide_gathered(
                 place = (y * n_out_x + x) * n_columns
                 column = 0
                 while column < n_columns:
-                    left = (n_columns - column) // LANES
-                    step = 4 if left >= 4 else (2 if left >= 2 else 1)
-                    at = place + column
-                    if step == 4:
-                        _add_4(flat, n_columns, listed, numbers, 0, n, 0, column, total, at)
-                    elif step == 2:
-                        _add_2(flat, n_columns, listed, numbers, 0, n, 0, column, total, at)
-                    else:
-                        _add_1(flat, n_columns, listed, numbers, 0, n, 0, column, total, at)
+                    step = width_of(n_columns - column)
+                    add_rows(
+                        step, weight, column * n_weights, listed, numbers, 0, n, 0, total,
+                        place + column,
+                    )  # fmt: skip
                     column += step * LANES
             r0 = row_ends[y]
 
 
 @_compiled
-def slide_dense(values, weight, taps, strides, target, row_length, sums):
-    """Add a convolution of every value, 0 or not, to sums ``(n, n_out_y * n_out_x, n_columns)``.
+def slide_windows(values, shape, geometry, weight, limits, bits):
+    """Set the spikes of a convolution of values of up to 16 bits, of which all are multiplied.
 
-    Better for windows of a few values, whose lists would cost more than they save.
+    Better than events for windows of a few values, whose lists would cost more than they save.
+    Rows of a window that are 0 are left out.
 
     Parameters
     ----------
-    values : float64 array (n, n_padded)
-        Maps with zeros around them, so that every window is whole.
-    weight : float64 array (n_taps, n_columns)
-    taps : int64 array (n_taps,)
-        Where each value of a window lies, counted from its first.
-    strides, target : (vertical, horizontal)
-        Strides of the window; numbers of output cells.
-    row_length : (values in a padded row, values in a cell)
+    values : int32 array (n, n_inputs)
+    shape : (height, width, channels) of the input
+    geometry : (padded height, padded width, rows above, columns before, stride down, stride
+        across, row distance, kernel rows, values in a row of the kernel, output rows, output
+        columns)
+    weight : int16 array, flat
+        For each `LANES` columns, kernel row and pair of values: two digits of each weight.
+    limits : int32 array (1 or n_places, n_columns / LANES, 2, LANES)
+        The threshold of each channel, negative, as two digits.
+    bits : (n, n_places, n_words)
     """
-    n_columns = weight.shape[1]
-    flat = weight.ravel()
-    down, across = strides[0] * row_length[0], strides[1] * row_length[1]
+    height, width, channels = shape
+    n_lines, line, top, left, down, across, dilation, n_rows, run, n_out_y, n_out_x = geometry
+    n_pairs = (run + 1) // 2
+    n_columns = limits.shape[1] * LANES
+    step = 2 * n_columns if len(limits) > 1 else 0
+    missing, row_length, n_words = limits.ravel(), line * channels, bits.shape[2]
+    # One value more: a pair may end behind the last row.
+    seen = np.zeros(n_lines * row_length + 1, np.int16)
+    rows = np.empty((n_rows, 2), np.int64)
+    extent = np.zeros((n_lines, 2), np.int64)
     for sample in range(len(values)):
-        total, seen = sums[sample].ravel(), values[sample]
-        for column in range(0, n_columns, LANES):
-            for y in range(target[0]):
-                x = 0
-                while x < target[1]:
-                    place = (y * target[1] + x) * n_columns + column
-                    begin = y * down + x * across
-                    if x + BLOCK <= target[1]:
-                        _window_block(
-                            flat, n_columns, column, seen, taps, begin, across, total, place
-                        )
-                        x += BLOCK
+        for y in range(height):
+            begin, end, home = row_length, 0, (top + y) * row_length
+            for x in range(width * channels):
+                value, at = values[sample, y * width * channels + x], left * channels + x
+                seen[home + at] = value
+                if value != 0:
+                    begin, end = min(begin, at), at + 1
+            extent[top + y, 0], extent[top + y, 1] = begin, end
+        out = bits[sample].ravel()
+        out[:] = 0
+        for y in range(n_out_y):
+            x = 0
+            while x < n_out_x:
+                size = WINDOWS if n_out_x >= WINDOWS else 1
+                # The last windows may be computed twice.
+                x = min(x, n_out_x - size)
+                first = x * across * channels
+                behind = first + (size - 1) * across * channels + run
+                for column in range(0, n_columns, LANES):
+                    n = 0
+                    for ky in range(n_rows):
+                        iy = y * down + ky * dilation
+                        if extent[iy, 0] < behind and extent[iy, 1] > first:
+                            block = column // LANES * n_rows + ky
+                            rows[n, 0] = block * n_pairs * 4 * LANES
+                            rows[n, 1] = iy * row_length
+                            n += 1
+                    place = y * n_out_x + x
+                    word, bit = place * n_words + column // 64, column % 64
+                    if size == WINDOWS:
+                        fired_windows(
+                            weight, seen, rows, n, n_pairs, first, across * channels, missing,
+                            place * step + 2 * column, step, out, word, n_words, bit,
+                        )  # fmt: skip
                     else:
-                        _window(flat, n_columns, column, seen, taps, begin, across, total, place)
-                        x += 1
+                        fired_window(
+                            weight, seen, rows, n, n_pairs, first, across * channels, missing,
+                            place * step + 2 * column, step, out, word, n_words, bit,
+                        )  # fmt: skip
+                x += size
 
 
 @_compiled
@@ -545,7 +384,7 @@ def fire(sums, thresholds, bits):
                 word = np.uint64(0)
                 for lane in range(0, min(64, n_columns - 64 * w), LANES):
                     column = 64 * w + lane
-                    mask = _fired(flat, place * n_columns + column, limits, place * step + column)
+                    mask = fired(flat, place * n_columns + column, limits, place * step + column)
                     word |= mask << np.uint64(lane)
                 bits[sample, place, w] = word
 
@@ -608,14 +447,4 @@ def slide_and_fire(
             events[one], values[one], first[one], weight, rows, row_ends, columns, column_ends,
             shape, sums,
         )  # fmt: skip
-        fire(sums, thresholds, bits[one])
-
-
-@_compiled
-def slide_dense_and_fire(values, weight, taps, strides, target, row_length, thresholds, sums, bits):
-    """Do `slide_dense`, then `fire`; sums (1, n_places, n_columns) is room for one sample."""
-    for i in range(len(bits)):
-        sums[:] = 0
-        one = slice(i, i + 1)
-        slide_dense(values[one], weight, taps, strides, target, row_length, sums)
         fire(sums, thresholds, bits[one])

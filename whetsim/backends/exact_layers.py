@@ -11,96 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whetsim.backends import exact_kernels as kernels
+from whetsim.backends.exact_arrays import Events, Index, Layout, Scratch, aligned_copy, in_blocks
+from whetsim.backends.exact_vectors import DIGIT
 from whetsim.connectivity import Connectivity, Convolution, Dense, Geometry, Listed
 from whetsim.network import Population, Projection, SpikingNetwork
 
-__all__ = ["Events", "Layer", "Layout", "Scratch", "layer_of", "layout_of"]
+__all__ = ["DenseSliding", "Layer", "Sliding", "layer_of", "layout_of"]
 
-Index = NDArray[np.int64]
-MAX_INT32 = 2**31 - 1
+MAX_INT16, MAX_INT32 = 2**15 - 1, 2**31 - 1
 GATHERED_RUN = 4.0
 """Events in a row of a window below which all rows are gathered into one list."""
 DENSE_WINDOW = 128
 """Values in a window up to which all are added up, zeros too."""
 DENSE_ROWS = 512
 """Inputs of a dense projection whose weights are added up at a time; they stay in the cache."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the spikes of a population lie in words: places, and channels of each."""
-
-    n_places: int
-    channels: int
-
-    @property
-    def n_words(self) -> int:
-        """Words of 64 channels a place."""
-        return -(-self.channels // 64)
-
-    @property
-    def n_columns(self) -> int:
-        """Channels with padding."""
-        return -(-self.channels // kernels.LANES) * kernels.LANES
-
-    def pad(self, array: NDArray[Any], fill: Any = 0) -> NDArray[Any]:
-        """Return an array ``(..., channels)`` with its padding."""
-        room = [(0, 0)] * (array.ndim - 1) + [(0, self.n_columns - self.channels)]
-        return np.ascontiguousarray(np.pad(array, room, constant_values=fill))
-
-
-class Scratch:
-    """Arrays of one thread that are used again and again; fresh ones cost page faults."""
-
-    def __init__(self) -> None:
-        self._arrays: dict[Any, NDArray[Any]] = {}
-
-    def array(self, key: Any, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """Return an array of this shape whose contents are arbitrary."""
-        found = self._arrays.get(key)
-        if found is None or len(found) < shape[0]:
-            found = self._arrays[key] = np.empty(shape, dtype)
-        return found[: shape[0]]
-
-
-@dataclass(frozen=True, eq=False)
-class Events:
-    """The spikes of a population in some samples, as lists.
-
-    Parameters
-    ----------
-    numbers : int32 array (n_samples, n_neurons or more)
-        Neurons that fired, rising; only the first ``counts`` of each row are valid.
-    counts : int64 array (n_samples,)
-    values : array (n_samples, n_neurons or more)
-        What each carries, if float64; else all carry 1.
-    channels : int
-        Neurons of a place.
-    first : int64 array (n_samples, n_places + 1)
-        Where the events of each place begin.
-    every : integer array (n_samples, n_neurons), optional
-        The values of all neurons, if events carry values.
-    """
-
-    numbers: NDArray[np.int32]
-    counts: Index
-    values: NDArray[Any]
-    channels: int
-    first: Index
-    every: NDArray[np.integer[Any]] | None = None
-
-    @property
-    def weighted(self) -> bool:
-        """Whether events carry values."""
-        return self.values.dtype == np.float64
-
-    def of_places(self, channels: int, n_places: int, scratch: Scratch) -> Index:
-        """Return where the events of each place begin, for places of that many channels."""
-        if channels == self.channels:
-            return self.first
-        first = scratch.array(("first", n_places), (len(self.counts), n_places + 1), np.int64)
-        kernels.starts(self.numbers, self.counts, channels, first)
-        return first
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,15 +49,16 @@ class Sliding:
     def fire(
         self, events: Events, thresholds: NDArray[Any], sums: NDArray[Any],
         bits: NDArray[np.uint64], scratch: Scratch,
-    ) -> bool:  # fmt: skip
-        """Set the spikes that the events cause, sample after sample, if that is the quicker way."""
-        if sums.shape[1] == 1 or self._gathers(events):
-            return False
+    ) -> None:  # fmt: skip
+        """Set the spikes that the events cause, sample after sample."""
         first = events.of_places(self.shape[2], self.n_places, scratch)
         common = (events.numbers, events.values, first, self.weight, *self.windows, self.shape)
         arguments = (*common, thresholds, sums, bits)
         kernels.slide_and_fire(*arguments)
-        return True
+
+    def is_quicker_alone(self, events: Events, target: Layout) -> bool:
+        """Return whether the sums of one sample are better used before those of the next."""
+        return target.n_places > 1 and not self._gathers(events)
 
     def _gathers(self, events: Events) -> bool:
         """Return whether a row of a window has so few events that all rows go into one list."""
@@ -143,53 +68,76 @@ class Sliding:
 
 @dataclass(frozen=True, eq=False)
 class DenseSliding:
-    """A convolution with small windows of values that are no mere spikes."""
+    """A convolution with small windows of values that are no mere spikes, alone in its layer."""
 
     source: str
-    weight: NDArray[np.float64]
-    geometry: Geometry
-    after: tuple[int, int]
+    weight: NDArray[np.int16]
+    limits: NDArray[np.int32]
+    shape: tuple[int, int, int]
+    geometry: tuple[int, ...]
 
     @classmethod
-    def of(cls, source: str, weight: NDArray[np.float64], g: Geometry) -> DenseSliding:
-        """Return the convolution with the padding that makes every window whole."""
-        reach = [
-            (out - 1) * stride + (kernel - 1) * dilation + 1
-            for out, stride, kernel, dilation in zip(
-                g.target, g.strides, g.kernel, g.dilation, strict=False
+    def of(
+        cls,
+        source: str,
+        weight: NDArray[np.int64],
+        thresholds: NDArray[np.float64],
+        g: Geometry,
+        largest: int,
+    ) -> DenseSliding | None:
+        """Return the convolution, or None if its numbers are too large.
+
+        Parameters
+        ----------
+        source : str
+        weight : int64 array (kernel height, kernel width * channels, n_columns)
+        thresholds : float64 array (1 or n_places, n_columns)
+        g : Geometry
+        largest : int
+            Largest absolute value of the input.
+        """
+        digits = _digits(weight)
+        sums = np.abs(digits).sum(axis=(1, 2)) * largest
+        if max(largest, int(np.abs(digits).max(initial=0))) > MAX_INT16 or sums.max() > 2**29:
+            return None
+        # What no sum reaches may be anything beyond.
+        bound = (sums[0] << DIGIT) + sums[1] + 1
+        limits = _digits(-np.clip(thresholds, -bound, bound).astype(np.int64))
+        n_rows, run, n_columns = weight.shape
+        digits = np.pad(digits, ((0, 0), (0, 0), (0, run % 2), (0, 0)))
+        shape = (2, n_rows, -1, 2, n_columns // kernels.LANES, kernels.LANES)
+        ordered = digits.reshape(shape).transpose(4, 1, 2, 0, 5, 3).astype(np.int16)
+        limits = limits.reshape(2, len(thresholds), -1, kernels.LANES).transpose(1, 2, 0, 3)
+        # So large that every window is whole.
+        height, width = (
+            max(
+                g.before[axis] + g.source[axis],
+                (g.target[axis] - 1) * g.strides[axis]
+                + (g.kernel[axis] - 1) * g.dilation[axis]
+                + 1,
             )
-        ]
-        down, across = (max(0, reach[axis] - g.before[axis] - g.source[axis]) for axis in range(2))
-        return cls(source, weight, g, (down, across))
+            for axis in range(2)
+        )
+        geometry = (height, width, *g.before, *g.strides, g.dilation[0], n_rows, run, *g.target[:2])
+        return cls(
+            source,
+            aligned_copy(ordered).ravel(),
+            aligned_copy(limits.astype(np.int32)),
+            g.source,
+            geometry,
+        )
 
-    def add(self, events: Events, sums: NDArray[Any], scratch: Scratch) -> None:
-        """Add what the values cause to the sums."""
-        arguments = (*self._arguments(events, scratch), sums)
-        kernels.slide_dense(*arguments)
+    def fire(self, events: Events, bits: NDArray[np.uint64]) -> None:
+        """Set the spikes that the values cause."""
+        arguments = (events.every, self.shape, self.geometry, self.weight, self.limits, bits)
+        kernels.slide_windows(*arguments)
 
-    def fire(
-        self, events: Events, thresholds: NDArray[Any], sums: NDArray[Any],
-        bits: NDArray[np.uint64], scratch: Scratch,
-    ) -> bool:  # fmt: skip
-        """Set the spikes that the values cause, sample after sample."""
-        arguments = (*self._arguments(events, scratch), thresholds, sums, bits)
-        kernels.slide_dense_and_fire(*arguments)
-        return True
 
-    def _arguments(self, events: Events, scratch: Scratch) -> tuple[Any, ...]:
-        assert events.every is not None
-        g, n = self.geometry, len(events.every)
-        (h, w, channels), (top, left) = g.source, g.before
-        width = left + w + self.after[1]
-        shape = (n, top + h + self.after[0], width, channels)
-        padded = scratch.array(("padded", self.source, shape[1:]), shape, np.float64)
-        padded.fill(0)
-        padded[:, top : top + h, left : left + w] = events.every.reshape(n, *g.source)
-        rows, columns = (np.arange(g.kernel[axis]) * g.dilation[axis] for axis in range(2))
-        cells = (rows[:, None, None] * width + columns[:, None]) * channels
-        taps = (cells + np.arange(channels)).ravel()
-        row_length = (width * channels, channels)
-        return padded.reshape(n, -1), self.weight, taps, g.strides, g.target[:2], row_length
+def _digits(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return whole numbers as ``upper * 2^DIGIT + lower``; both in one array, upper first."""
+    unit = 1 << DIGIT
+    lower = (numbers + unit // 2) % unit - unit // 2
+    return np.stack([(numbers - lower) >> DIGIT, lower])
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,14 +167,15 @@ class Pooling:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One population: either a pool of bits, or sums that meet thresholds.
+    """One population: a pool of bits, windows of grey values, or sums that meet thresholds.
 
     Parameters
     ----------
     name : str
     layout : Layout
     pool : Pooling, optional
-    projections : tuple of Sliding, DenseSliding or Scattering
+    windows : DenseSliding, optional
+    projections : tuple of Sliding or Scattering
     thresholds : array (1 or n_places, n_columns)
         What the sums, biases left out, must reach.
     """
@@ -234,7 +183,8 @@ class Layer:
     name: str
     layout: Layout
     pool: Pooling | None
-    projections: tuple[Sliding | DenseSliding | Scattering, ...]
+    windows: DenseSliding | None
+    projections: tuple[Sliding | Scattering, ...]
     thresholds: NDArray[Any]
 
     def bits(
@@ -252,13 +202,16 @@ class Layer:
             windows = (bits[pool.source], *pool.windows, pool.width, pool.every, result)
             kernels.pool(*windows)
             return result
+        if self.windows is not None:
+            self.windows.fire(events[self.windows.source], result)
+            return result
         dtype = self.thresholds.dtype
         columns = (self.layout.n_places, self.layout.n_columns)
         alone = self.projections[0] if len(self.projections) == 1 else None
-        if alone is not None and not isinstance(alone, Scattering):
+        if isinstance(alone, Sliding) and alone.is_quicker_alone(events[alone.source], self.layout):
             one = scratch.array(("sums of one", columns, dtype), (1, *columns), dtype)
-            if alone.fire(events[alone.source], self.thresholds, one, result, scratch):
-                return result
+            alone.fire(events[alone.source], self.thresholds, one, result, scratch)
+            return result
         sums = scratch.array(("sums", self.name), (n, *columns), dtype)
         sums.fill(0)
         for projection in self.projections:
@@ -296,16 +249,35 @@ def layer_of(
     thresholds = layout.pad(missing.reshape(layout.n_places, layout.channels).astype(dtype), never)
     if (thresholds == thresholds[0]).all():
         thresholds = np.ascontiguousarray(thresholds[:1])
-    ready: tuple[Sliding | DenseSliding | Scattering, ...] = ()
-    if pool is None:
-        values = network.input.name if graded else None
-        ready = tuple(_projection(p, layout, dtype, p.source == values) for p in projections)
-    return Layer(population.name, layout, pool, ready, thresholds)
+    windows = None
+    if graded and len(projections) == 1:
+        windows = _windows_of_values(projections[0], layout, thresholds, network)
+    ready: tuple[Sliding | Scattering, ...] = ()
+    if pool is None and windows is None:
+        ready = tuple(_projection(p, layout, dtype) for p in projections)
+    return Layer(population.name, layout, pool, windows, ready, thresholds)
 
 
-def _projection(
-    projection: Projection, layout: Layout, dtype: Any, has_values: bool
-) -> Sliding | DenseSliding | Scattering:
+def _windows_of_values(
+    projection: Projection,
+    layout: Layout,
+    thresholds: NDArray[np.float64],
+    network: SpikingNetwork,
+) -> DenseSliding | None:
+    """Return a convolution of the input as one of all values, if its windows are small."""
+    connectivity = projection.connectivity
+    if not _slides(connectivity, layout):
+        return None
+    g = connectivity.geometry
+    plain = g.input_dilation == (1, 1) and g.dilation[1] == 1 and min(g.before) >= 0
+    if not plain or g.kernel == (1, 1) or connectivity.weight[..., 0].size > DENSE_WINDOW:
+        return None
+    weight = connectivity.weight.astype(np.int64).reshape(g.kernel[0], -1, g.target[2])
+    largest = max(abs(network.input.low), abs(network.input.high))
+    return DenseSliding.of(projection.source, layout.pad(weight), thresholds, g, largest)
+
+
+def _projection(projection: Projection, layout: Layout, dtype: Any) -> Sliding | Scattering:
     source, connectivity = projection.source, projection.connectivity
     if isinstance(connectivity, Dense) and layout.n_places == 1:
         weight = layout.pad(connectivity.weight.astype(dtype))
@@ -314,15 +286,12 @@ def _projection(
         down = np.arange(n_rows).repeat(2).reshape(-1, 2), np.array([n_rows])
         across = np.array([[0, 0, 1]]), np.ones(1, np.int64)
         weight = np.pad(weight, ((0, n_rows * DENSE_ROWS - len(weight)), (0, 0)))
-        return Sliding(source, weight, (*down, *across), (1, 1, DENSE_ROWS), n_rows)
+        return Sliding(source, in_blocks(weight), (*down, *across), (1, 1, DENSE_ROWS), n_rows)
     if _slides(connectivity, layout):
         g = connectivity.geometry
         weight = layout.pad(connectivity.weight.reshape(-1, g.target[2]).astype(dtype))
-        small = len(weight) <= DENSE_WINDOW and g.input_dilation == (1, 1)
-        if has_values and small and g.kernel != (1, 1) and min(g.before) >= 0:
-            return DenseSliding.of(source, weight, g)
         shape = (g.source[1], g.kernel[1], g.source[2])
-        return Sliding(source, weight, _windows(g), shape, g.source[0] * g.source[1])
+        return Sliding(source, in_blocks(weight), _windows(g), shape, g.source[0] * g.source[1])
     start, target, values = _lists(projection)
     place, channel = np.divmod(target, layout.channels)
     return Scattering(source, start, place * layout.n_columns + channel, values.astype(dtype))

@@ -7,5 +7,5 @@ from whetsim.cli.app import app, main
 __all__ = ["app", "main"]
 
 # In the order in which --help lists their commands.
-for _module in ("networks", "runs", "sharded", "about"):
+for _module in ("networks", "runs", "sharded", "hardware", "about"):
     import_module(f"whetsim.cli.{_module}")

@@ -17,6 +17,7 @@ from whetsim.cli.inputs import (
     run_one,
     samples_of,
 )
+from whetsim.cli.on_chips import for_chip, is_emulated
 from whetsim.cli.options import (
     AsJson,
     AssumeSharp,
@@ -58,6 +59,10 @@ def run(
     level: Level = None,
     levels: Levels = None,
     option: Options = None,
+    bits: Annotated[
+        int | None,
+        typer.Option(help="On a chip: round weights to so many bits; what it holds by default."),
+    ] = None,
     data_dir: DataDir = None,
     split: Split = "test",
     input_scale: InputScale = None,
@@ -68,7 +73,10 @@ def run(
     scheduler: Scheduler = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a network on a data set: accuracy, spikes per layer, synops, samples per second."""
+    """Run a network on a data set: accuracy, spikes per layer, synops, samples per second.
+
+    On an emulated chip the network is quantized first, with training samples.
+    """
     from whetsim.mapping import map_to_spikes
     from whetsim.report import facts, tables
     from whetsim.shards import run_sharded
@@ -79,8 +87,14 @@ def run(
     images, labels = samples_of(model, data, data_dir, split, limit, levels)
     how: dict[str, Any] = {"schedule": schedule, "encoding": encoding, "level": level}
     how |= options_of(option, backend)
+    quantized: dict[str, Any] = {}
     if shards is None:
-        recording = run_one(map_to_spikes(model), images, backend, **how)
+        network = map_to_spikes(model)
+        if is_emulated(backend):
+            network, quantized = for_chip(model, backend, bits, data, data_dir, levels)
+        recording = run_one(network, images, backend, **how)
+    elif is_emulated(backend):
+        raise UnsupportedError(f"--shards: {backend} takes quantized networks, whole runs alone.")
     else:
         origin = origin_of(net, reading, model, data, split, limit, levels)
         recording = in_shards(
@@ -91,8 +105,15 @@ def run(
     result = facts.run_facts(recording, labels)
     if as_json:
         fingerprint = recording.network.graded_fingerprint
-        print_json({"network": model.name, "fingerprint": fingerprint, **result})
+        told = {"network": model.name, "fingerprint": fingerprint, **result}
+        print_json(told | ({"quantization": quantized} if quantized else {}))
     else:
+        if quantized:
+            show(
+                f"weights rounded to {quantized['bits']} bits for {backend}: "
+                f"{quantized['flips']:,} flipped spikes on {quantized['samples']:,} samples "
+                "that the quantizer saw"
+            )
         show(tables.runs_table([result]), tables.spikes_table(result))
 
 

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from whetsim import layers as L
 from whetsim.comparison import Agreement, Comparison
 from whetsim.diagnosis import Finding
+from whetsim.errors import WhetsimError
 from whetsim.margin import Margins
 from whetsim.model import Model
 from whetsim.model_comparison import ModelComparison
 from whetsim.network import SpikingNetwork
 from whetsim.recording import Recording
+from whetsim.registry import get_backend
 from whetsim.report.diary_file import DiaryEntry, DiaryFile
 
 __all__ = [
@@ -130,7 +132,7 @@ def network_facts(network: SpikingNetwork) -> dict[str, Any]:
 
 
 def run_facts(recording: Recording, labels: NDArray[Any] | None = None) -> dict[str, Any]:
-    """Return the figures of a run; each is counted in a simulation, none is an estimate."""
+    """Return the figures of a run; each is counted in it, none is an estimate."""
     timing = recording.timing
     accuracy = None
     if labels is not None and recording.scores is not None and recording.n_samples:
@@ -138,6 +140,7 @@ def run_facts(recording: Recording, labels: NDArray[Any] | None = None) -> dict[
     seconds = timing.run_s + timing.read_s
     return {
         "backend": recording.backend,
+        "kind": _kind(recording.backend),
         "versions": dict(recording.versions),
         "schedule": recording.schedule,
         "encoding": recording.encoding,
@@ -152,6 +155,14 @@ def run_facts(recording: Recording, labels: NDArray[Any] | None = None) -> dict[
         "read_s": timing.read_s,
         "samples_per_s": recording.n_samples / seconds if seconds else None,
     }
+
+
+def _kind(backend: str) -> str:
+    """Return what results of a backend are; those of one that is gone were simulated."""
+    try:
+        return get_backend(backend).capabilities.kind
+    except WhetsimError:
+        return "simulated"
 
 
 def _comparison_facts(comparison: Comparison) -> dict[str, Any]:

@@ -157,8 +157,9 @@ def _plain(value: Any) -> str:
 
 def spikes_table(facts: Mapping[str, Any]) -> RenderableType:
     """Show the spikes of one run, population by population."""
+    how = "emulated" if facts["kind"] == "emulated" else "counted in the simulation"
     table = _table(
-        f"spikes of {facts['backend']} (counted in the simulation)",
+        f"spikes of {facts['backend']} ({how})",
         "population",
         "#spikes / sample",
     )

@@ -128,13 +128,14 @@ def energy(
 ) -> None:
     """Estimate what one inference costs on chips, and as an artificial network on processors.
 
-    Spikes are counted in a run: emulated where the chip has an emulator that takes the network,
-    else in exact integers. Energies are published ones; chips without any are named.
+    Spikes are counted in a run: emulated where the chip has an emulator, else in exact integers.
+    Energies are published ones. Chips without any, or that cannot hold the network, are named with
+    the reason; the exit status is then 1 if --chips names them.
     """
     from whetsim.coding import encode_network
     from whetsim.mapping import map_to_spikes
     from whetsim.runner import run
-    from whetsim_hardware.chip import chip_names
+    from whetsim_hardware.chip import chip_names, load_chip
     from whetsim_hardware.chip_run import estimate_on_chip, run_on_chip
     from whetsim_hardware.energy_ann import ann_energy
 
@@ -149,6 +150,7 @@ def energy(
     # Chips take plain spikes alone.
     spiking = encode_network(network, "bitplane")
     plain = run(spiking, images, backend="exact", record="rasters")
+    emulators = [load_chip(name) for name in chip_names() if load_chip(name).status == "full"]
     estimates: list[Any] = []
     refused: dict[str, str] = {}
     for chip in chosen:
@@ -157,7 +159,7 @@ def energy(
                 estimates.append(ann_energy(spiking, plain, chip, energy_set=energy_set))
                 continue
             emulated = None
-            if chip.status == "full" and chip.name in chip_names():
+            if chip in emulators:
                 on_chip = run_on_chip(network, chip.name, images, None, calibration, truth=plain)
                 emulated = on_chip.recording
             estimates.append(

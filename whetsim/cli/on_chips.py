@@ -92,7 +92,7 @@ def page_path(out: str, *inputs: str | None) -> Path:
     path = Path(os.path.realpath(out))
     if not path.parent.is_dir():
         raise SampleError(f"{out}: its folder does not exist. Make it first.")
-    if path.exists() and not path.is_file():
+    if out.endswith(("/", os.sep)) or (path.exists() and not path.is_file()):
         raise SampleError(f"{out}: no file that could be written. Give --out report.html.")
     if not os.access(path.parent, os.W_OK):
         raise SampleError(f"{out}: no right to write in its folder. Give another --out.")

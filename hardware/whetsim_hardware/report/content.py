@@ -152,7 +152,7 @@ def gather(
     tell("sweeping weight widths")
     widths, no_sweep = _swept(network, calibration, progress)
     tell("estimating energies")
-    energies, no_energy = _energies(plain, chips)
+    energies, no_energy = _energies(plain, chips, not_on_chips)
     return ReportContent(
         model=model,
         network=network,
@@ -234,13 +234,16 @@ def _swept(
 
 
 def _energies(
-    plain: Recording, chips: Mapping[str, ChipRun]
+    plain: Recording, chips: Mapping[str, ChipRun], not_on_chips: Mapping[str, str]
 ) -> tuple[dict[str, EnergyEstimate], dict[str, str]]:
-    """Return estimates: of the emulated run where there is one, else of the run in integers."""
+    """Return estimates: of the emulated run where there is an emulator, else of exact integers."""
     found, refused = {}, {}
     for name in chip_names():
         chip = load_chip(name)
         if chip.status == "reference" or not plain.n_samples:
+            continue
+        if name in not_on_chips and not chip.energy_refused:
+            refused[name] = not_on_chips[name]
             continue
         emulated = chips[name].recording if name in chips else None
         try:

@@ -33,16 +33,17 @@ class Bar(NamedTuple):
     tone: str = "main"
 
 
-def bars(rows: Sequence[Bar], *, logarithmic: bool = False) -> str:
+def bars(rows: Sequence[Bar], *, logarithmic: bool = False, most: float | None = None) -> str:
     """Return bars from the left, one a row; on a logarithmic scale from a decade below the least.
 
-    A range is drawn as a thin line over the end of its bar.
+    The largest value fills its row, or `most` would. A range is drawn as a thin line over the end
+    of its bar.
     """
     ends = [v for r in rows for v in (r.value, r.low, r.high) if v is not None]
     positive = [v for v in ends if v > 0]
     if not positive:
         return table(["", ""], [[escape(r.label), escape(r.text)] for r in rows])
-    top = max(positive)
+    top = max(positive) if most is None else most
     bottom = 10.0 ** math.floor(math.log10(min(positive)) - 0.5) if logarithmic else 0.0
 
     def place(value: float) -> float:
@@ -91,7 +92,7 @@ def raster(spikes: NDArray[np.bool_], shape: Sequence[int]) -> str:
         padded[: spikes.size] = spikes.ravel()
         maps = padded.reshape(1, height, width)
     shown = maps[: max(1, MAX_CELLS // max(1, height * width))]
-    columns = max(1, min(len(shown), round(math.sqrt(len(shown) * 2.5 * height / width))))
+    columns = _columns(len(shown), height / width)
     rows = -(-len(shown) // columns)
     gap = 1 if len(shown) > 1 else 0
     path, frames = [], []
@@ -103,9 +104,16 @@ def raster(spikes: NDArray[np.bool_], shape: Sequence[int]) -> str:
     cut = "" if len(shown) == len(maps) else f" (the first {len(shown)} of {len(maps)} maps)"
     return (
         f'<svg class="raster" viewBox="{box}" role="img" aria-label="spikes{cut}" '
-        f'shape-rendering="crispEdges" style="--columns:{columns * (width + gap)}">'
+        f'preserveAspectRatio="xMinYMin meet" style="--columns:{columns * (width + gap)}">'
         f'<g class="cells">{"".join(frames)}</g><path class="spikes" d="{"".join(path)}"/></svg>'
     )
+
+
+def _columns(n_maps: int, aspect: float) -> int:
+    """Return maps in a row: about 2.5 times as wide as high, without a ragged end if possible."""
+    wanted = math.sqrt(n_maps * 2.5 * aspect)
+    whole = [n for n in range(1, n_maps + 1) if n_maps % n == 0 and wanted / 2 < n < wanted * 2]
+    return min(whole or [max(1, min(n_maps, round(wanted)))], key=lambda n: abs(n - wanted))
 
 
 def _runs(picture: NDArray[np.bool_]) -> list[tuple[int, int, int]]:

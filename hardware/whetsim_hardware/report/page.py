@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -17,6 +18,8 @@ from whetsim_hardware.report.content import ReportContent
 from whetsim_hardware.report.drawing import Bar, bars, histogram, raster, table
 
 __all__ = ["render"]
+
+DASH = "\u2013"
 
 
 def render(content: ReportContent) -> str:
@@ -57,7 +60,12 @@ def _sections(
 
 
 def _percent(value: float | None) -> str:
-    return "&ndash;" if value is None else f"{100 * value:.2f} %"
+    return DASH if value is None or math.isnan(value) else f"{100 * value:.2f} %"
+
+
+def _named(name: str) -> str:
+    """Return a name as HTML that may break where a reader would break it."""
+    return escape(name).replace("/", "/<wbr>").replace("_", "_<wbr>")
 
 
 def _tag(kind: str) -> str:
@@ -110,20 +118,36 @@ def _answers(content: ReportContent) -> Iterator[str]:
                 _tag("emulated"),
             ]
         )
-    rows += [
-        [escape(name), "&ndash;", "&ndash;", _tag("not possible")] for name in content.not_on_chips
-    ]
+    rows += [[escape(name), DASH, DASH, _tag("not possible")] for name in content.not_on_chips]
     yield table(["", "accuracy", "spikes that differ", "what it is"], rows, numbers=(1, 2))
+    yield _flips(content)
     for comparison in content.agreement.comparisons:
         if comparison.first is not None:
             yield f'<p class="warning">First difference of {escape(comparison.names[1])}: '
             yield f"{escape(str(comparison.first))}</p>"
-    if content.agreement.agrees:
+    if content.agreement.agrees and content.truth.n_samples:
         total = content.truth.n_samples * content.network.n_neurons
         yield f'<p class="good">Not one of {total:,} decisions differs between simulators.</p>'
+    firsts = {name: str(first) for name, first in content.first_flips.items()}
+    yield _list("First flipped spike", firsts)
     yield _list("Did not run", content.missing)
     yield _list("Not possible", content.not_on_chips)
     yield _list("What overflowed on chips", {n: c.effects for n, c in content.chips.items()})
+
+
+def _flips(content: ReportContent) -> str:
+    """Return flips of each population on each chip, and which share of its decisions that is."""
+    if not content.chips or not content.truth.n_samples:
+        return ""
+    rows = []
+    for p in content.network.populations:
+        counts = [c.flips.by_population[p.name] for c in content.chips.values()]
+        shares = (f"{100 * n / (p.size * content.truth.n_samples):.2g}&nbsp;%" for n in counts)
+        cells = (f"{n:,} ({share})" for n, share in zip(counts, shares, strict=True))
+        rows.append([_named(p.name), *cells])
+    header = ["", *(escape(name) for name in content.chips)]
+    told = table(header, rows, numbers=range(1, len(header)))
+    return f"<h3>Flipped spikes by population</h3>{told}"
 
 
 def _travel(content: ReportContent) -> Iterator[str]:
@@ -139,11 +163,13 @@ def _travel(content: ReportContent) -> Iterator[str]:
     source = content.network.input
     assert truth.samples is not None
     sample = truth.samples[0].reshape(source.samples.shape)
-    yield _figure("input", "step 0", raster(sample != 0, _as_maps(sample.shape)))
+    yield '<div class="travel">'
+    yield _figure(source.name, "step 0", raster(sample != 0, _as_maps(sample.shape)))
     for population in content.network.populations:
         spikes = truth.raster(population.name)[0]
         note = f"step {population.depth}, {int(spikes.sum()):,} of {spikes.size:,} spike"
         yield _figure(population.name, note, raster(spikes, population.shape))
+    yield "</div>"
 
 
 def _as_maps(shape: Sequence[int]) -> Sequence[int]:
@@ -152,7 +178,7 @@ def _as_maps(shape: Sequence[int]) -> Sequence[int]:
 
 def _figure(name: str, note: str, picture: str) -> str:
     return (
-        f"<figure>{picture}<figcaption><b>{escape(name)}</b> {escape(note)}</figcaption></figure>"
+        f"<figure>{picture}<figcaption><b>{_named(name)}</b> {escape(note)}</figcaption></figure>"
     )
 
 
@@ -161,17 +187,14 @@ def _network(content: ReportContent) -> Iterator[str]:
     means = content.truth.spikes_per_sample
     rows = [
         [
-            escape(p["name"]),
-            " &times; ".join(map(str, p["shape"])),
+            f"{_named(p['name'])} <small>{'&times;'.join(map(str, p['shape']))}</small>",
             f"{p['neurons']:,}",
             f"{p['synapses']:,}",
             f"{means[p['name']]:,.1f}",
         ]
         for p in told["populations"]
     ]
-    yield table(
-        ["population", "shape", "neurons", "synapses", "spikes a sample"], rows, numbers=(2, 3, 4)
-    )
+    yield table(["population", "neurons", "synapses", "spikes a sample"], rows, numbers=(1, 2, 3))
     yield "<h3>Share of neurons that spike</h3>"
     yield bars(
         [
@@ -181,7 +204,8 @@ def _network(content: ReportContent) -> Iterator[str]:
                 _percent(means[p["name"]] / max(1, p["neurons"])),
             )
             for p in told["populations"]
-        ]
+        ],
+        most=1.0,
     )
 
 
@@ -230,13 +254,15 @@ def _fits(content: ReportContent) -> Iterator[str]:
 def _widths(content: ReportContent) -> Iterator[str]:
     found = content.sweep
     if found is None:
-        yield "<p>There were no samples to quantize with.</p>"
+        yield f"<p>Not possible. {escape(content.no_sweep)}</p>"
         return
     yield (
         f"<p>All weights rounded to so many bits, scales and thresholds chosen for the fewest "
-        f"flipped spikes; {found.n_samples:,} samples: {escape(content.calibration)}.</p>"
+        f"flipped spikes, on {found.n_samples:,} samples out of {escape(content.calibration)}. "
+        "A chip's other rules are left out.</p>"
     )
-    yield "<h3>Flipped spikes, a neuron and sample</h3>"
+    accuracy = "" if found.accuracy is None else f"; accuracy ({_percent(found.accuracy)} before)"
+    yield f"<h3>Flipped spikes, a neuron and sample{accuracy}</h3>"
     yield bars(
         [
             Bar(f"{w.bits} bit{'s' * (w.bits > 1)}", w.flip_rate, _rate(w.flip_rate, w.accuracy))
@@ -245,7 +271,7 @@ def _widths(content: ReportContent) -> Iterator[str]:
         logarithmic=True,
     )
     safe = [
-        [escape(name), "more than any tried" if bits is None else str(bits)]
+        [_named(name), "more than any tried" if bits is None else str(bits)]
         for name, bits in found.safe_bits.items()
     ]
     yield f"<h3>Smallest width with at most {found.share:g} flips a neuron and sample</h3>"
@@ -258,6 +284,10 @@ def _rate(rate: float, accuracy: float | None) -> str:
 
 
 def _energy(content: ReportContent) -> Iterator[str]:
+    if not content.energies and not content.references:
+        yield "<p>There is no estimate: no samples, or no chip with published energies.</p>"
+        yield _list("No estimate", content.no_energy)
+        return
     rows = []
     for name, found in content.energies.items():
         total, active = found.across_sets_pj, found.dynamic_pj
@@ -293,7 +323,7 @@ def _energy(content: ReportContent) -> Iterator[str]:
         "alone where nothing else is published.</p>"
     )
     yield bars(rows, logarithmic=True)
-    yield '<div class="grid">'
+    yield '<div class="sources">'
     for name, found in content.energies.items():
         yield f"<details><summary>{escape(name)}: parts and sources</summary>"
         yield f"<pre>{escape(str(found))}\n\n{escape(found.sources())}</pre></details>"

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from whetsim.errors import UnknownNameError, did_you_mean, quote
+
 __all__ = ["EmulationEffects", "IntegerFormat"]
 
 
@@ -73,7 +75,18 @@ class EmulationEffects:
     counts: Mapping[str, Mapping[str, NDArray[np.int64]]] = field(default_factory=dict)
 
     def total(self, effect: str | None = None) -> int:
-        """Return how often an effect happened, or all of them."""
+        """Return how often an effect happened, or all of them.
+
+        Raises
+        ------
+        UnknownNameError
+            If the target counts no such effect.
+        """
+        if effect is not None and effect not in tuple(self.counts):
+            raise UnknownNameError(
+                f"effects: none named {quote(effect)}; there are: "
+                f"{', '.join(self.counts) or 'none'}.{did_you_mean(effect, self.counts)}"
+            )
         kinds = self.counts if effect is None else (effect,)
         return sum(int(n.sum()) for kind in kinds for n in self.counts[kind].values())
 

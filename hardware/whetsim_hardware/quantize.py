@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from whetsim.backend import Progress
 from whetsim.coding import bit_factors, encode_network, encode_samples, to_integers
-from whetsim.errors import SampleError, UnknownNameError, did_you_mean
+from whetsim.errors import CapacityError, SampleError, UnknownNameError, did_you_mean, quote
 from whetsim.network import Encoding, Population, Projection, SpikingNetwork
 from whetsim.progress import progress_reporter
 from whetsim.recording import Recording
@@ -30,6 +31,7 @@ from whetsim_hardware.quantize_inputs import (
     rows_that_fit,
     written,
 )
+from whetsim_hardware.quantize_overflow import n_exposed, sign_plane, worst_sums
 from whetsim_hardware.quantize_report import PopulationReport, Quantization, flips_between
 from whetsim_hardware.quantize_rules import Rules, rules_of
 from whetsim_hardware.quantize_search import Solution, by_flips, by_largest, fitting
@@ -39,13 +41,15 @@ __all__ = ["METHODS", "Method", "quantize"]
 Method = Literal["flips", "max"]
 METHODS: tuple[Method, ...] = ("flips", "max")
 Floats = NDArray[np.float64]
+LEFT = Rules(0, 0, 0)
+"""Of a population that stays as it is; nothing is asked of its weights."""
 SINGLE_BITS = 24
 """Sums of whole numbers below 2^24 are exact in single precision."""
 
 
 def quantize(
     network: SpikingNetwork,
-    chip: Chip | str | None,
+    chip: Chip | str | Path | None,
     samples: ArrayLike,
     *,
     bits: int | None = None,
@@ -63,7 +67,7 @@ def quantize(
     network : SpikingNetwork
         As mapped. With grey input, a weight is that of the value; what a bit plane counts is not
         part of it.
-    chip : Chip or str, optional
+    chip : Chip, str or Path, optional
         None: by `bits` alone.
     samples : integer array (n_samples, ...)
         Calibration samples; 1,000 or more of those that the network was trained on.
@@ -115,16 +119,27 @@ def quantize(
     if not len(integers):
         raise SampleError("quantize: no calibration samples. Give 1,000 or so.")
     chosen = _chosen(network, only)
-    loaded = load_chip(chip) if isinstance(chip, str) else chip
+    loaded = _loaded(chip)
     job = _Job(network, loaded, bits, integers, chosen)
     found = job.run(method, labels, progress)
     if method == "flips":
         plain = job.run("max", labels, False)
-        if plain.flips < found.flips and _exposed(plain) <= _exposed(found):
+        # Flips are those of an ideal chip: what overflows on this one may do worse.
+        if plain.flips < found.flips and not _exposed(plain):
             found = replace(plain, method=method)
     if encoding == "bitplane":
         found = replace(found, network=encode_network(found.network, "bitplane"))
     return found
+
+
+def _loaded(chip: object) -> Chip | None:
+    if chip is None or isinstance(chip, Chip):
+        return chip
+    if isinstance(chip, (str, Path)):
+        return load_chip(chip)
+    raise SampleError(
+        f"quantize: chip is {quote(chip)}; need a Chip, a name, the path of a .toml file, or None."
+    )
 
 
 def _readable(
@@ -145,10 +160,15 @@ def _chosen(network: SpikingNetwork, only: Iterable[str] | None) -> frozenset[st
     names = [p.name for p in network.populations]
     if only is None:
         return frozenset(names)
-    chosen = frozenset([only] if isinstance(only, str) else only)
-    for name in sorted(chosen - set(names)):
+    if not isinstance(only, Iterable):
+        raise SampleError(f"quantize: only is {quote(only)}; need names of populations.")
+    asked = [only] if isinstance(only, str) else list(only)
+    chosen = frozenset(name for name in asked if isinstance(name, str))
+    for name in asked:
+        if isinstance(name, str) and name in names:
+            continue
         raise UnknownNameError(
-            f"quantize: no population named {name!r}; there are: {', '.join(names)}."
+            f"quantize: no population named {quote(name)}; there are: {', '.join(names)}."
             f"{did_you_mean(name, names)}"
         )
     return chosen
@@ -184,7 +204,7 @@ class _Job:
         self._chosen = chosen
         self._before = run(network, integers, record="rasters")
         self._rules = {
-            p.name: rules_of(chip, bits, _fan_in(network, p.name), _planes(network, p.name))
+            p.name: _rules(network, p.name, chip, bits) if p.name in chosen else LEFT
             for p in network.populations
         }
 
@@ -235,9 +255,9 @@ class _Job:
         fired = self._spikes(self._before, population.name, which).reshape(real.shape)
         positive, negative = (
             of_each.reshape(-1, groups.n_groups).max(axis=0)
-            for of_each in _worst(original, population, original.into(population.name))
+            for of_each in worst_sums(original, population, original.into(population.name), rules)
         )
-        fits, exact = fitting(groups, rules, (positive, negative))
+        fits, exact = fitting(groups, exponent, rules, (positive, negative))
         left = population.name not in self._chosen
         if left:
             scale = np.ones(groups.n_groups)
@@ -245,6 +265,8 @@ class _Job:
             solution = Solution(parts[0], tuple(parts[1:]), groups.threshold, scale)
         elif fits.all():
             solution = exact
+        elif rules.refusal:
+            raise CapacityError(f"quantize: population {population.name!r}: {rules.refusal}")
         elif method == "max":
             solution = by_largest(groups, exponent, rules)
         else:
@@ -280,7 +302,9 @@ class _Job:
             threshold_shift=_mean(
                 np.abs((solution.threshold - below) * solution.scale - groups.threshold) * unit
             ),
-            exposed=0 if left else _n_exposed(original, new, projections, solution, rules),
+            exposed=0
+            if left
+            else n_exposed(original, new, (p for _, p in projections), solution.threshold, rules),
         )
         return _Fitted(new, projections, report)
 
@@ -293,9 +317,8 @@ class _Job:
     ) -> Rows:
         projections = (*groups.shared, *(p.projection for p in groups.sparse))
         names = {p.source for p in projections}
-        return read_rows(
-            groups, {n: self._spikes(recording, n, which) for n in names}, double, len(which)
-        )
+        spikes = {n: self._spikes(recording, n, which) for n in names}
+        return read_rows(groups, spikes, double, len(which), sign_plane(self._network.input))
 
     def _spikes(self, recording: Recording, name: str, which: NDArray[np.int64]) -> NDArray[Any]:
         """Return what the events of a population carry, on some of the samples."""
@@ -328,18 +351,25 @@ def _mean_margin(distance: NDArray[Any], unit: Floats) -> float:
     return float((by_place * unit).mean())
 
 
-def _fan_in(network: SpikingNetwork, name: str) -> int:
-    total = np.zeros(network.size_of(name), dtype=np.int64)
-    for projection in network.into(name):
-        total += projection.connectivity.fan_in
-    return int(total.max(initial=0))
-
-
-def _planes(network: SpikingNetwork, name: str) -> int:
-    """Return in how many bit planes the widest input of a population comes."""
+def _rules(network: SpikingNetwork, name: str, chip: Chip | None, bits: int | None) -> Rules:
+    """Return what the numbers of a population may be."""
     source = network.input
     reads = any(p.source == source.name for p in network.into(name))
-    return len(bit_factors(source)) if reads and source.is_graded else 1
+    planes = len(bit_factors(source)) if reads and source.is_graded else 1
+    signed = planes > 1 and sign_plane(source) > 0
+    try:
+        return rules_of(chip, bits, _fan_in(network, name, planes), planes, signed)
+    except CapacityError as error:
+        raise CapacityError(f"quantize: population {name!r}: {error}") from None
+
+
+def _fan_in(network: SpikingNetwork, name: str, planes: int = 1) -> int:
+    """Return how many synapses the widest neuron has, those of input planes one by one."""
+    total = np.zeros(network.size_of(name), dtype=np.int64)
+    for projection in network.into(name):
+        of_each = planes if projection.source == network.input.name else 1
+        total += projection.connectivity.fan_in * of_each
+    return int(total.max(initial=0))
 
 
 def _needs_double(network: SpikingNetwork, name: str, rules: Rules) -> bool:
@@ -371,36 +401,3 @@ def _put(network: SpikingNetwork, fitted: _Fitted) -> SpikingNetwork:
         projections=tuple(changed.get(id(p), p) for p in network.projections),
         graded_fingerprint="",
     )
-
-
-def _worst(
-    network: SpikingNetwork,
-    population: Population,
-    projections: Iterable[Projection],
-) -> tuple[Floats, Floats]:
-    """Return for each neuron the largest possible sum of its positive, and negative, weights."""
-    source, chosen = network.input, list(projections)
-    both = []
-    for sign in (1, -1):
-        total = np.zeros(population.size, dtype=np.int64)
-        for projection in chosen:
-            connectivity: Any = projection.connectivity
-            weight = connectivity.weight * sign
-            if source.low < 0 and projection.source == source.name:
-                weight = np.abs(weight)
-            part = replace(connectivity, weight=np.maximum(weight, 0))
-            sums = part.absolute_sums()
-            total += source.bound(sums) if projection.source == source.name else sums
-        both.append(total.astype(np.float64))
-    return both[0], both[1]
-
-
-def _n_exposed(
-    network: SpikingNetwork,
-    population: Population,
-    projections: tuple[tuple[Projection, Projection], ...],
-    solution: Solution,
-    rules: Rules,
-) -> int:
-    worst = _worst(network, population, [new for _, new in projections])
-    return int((~rules.holds(*worst, solution.threshold.ravel())).sum())

@@ -165,11 +165,33 @@ class Rows:
         A row for each sample and place; exact for whole sums below the precision's limit.
     spikes : tuple of float array
         For each sparse projection its sources on the samples.
+    sign_plane : int
+        What the sign bit of a negative input value takes away; 0 if there are none.
     """
 
     groups: Grouped
     columns: Singles
     spikes: tuple[Singles, ...]
+    sign_plane: int = 0
+
+    def apart(self) -> tuple[Rows, Rows | None]:
+        """Return what the bit planes count upward, and what sign bits take away (None: nothing)."""
+        if not self.sign_plane:
+            return self, None
+        down = replace(
+            self,
+            columns=self._signs(self.columns),
+            spikes=tuple(self._signs(values) for values in self.spikes),
+        )
+        up = replace(
+            self,
+            columns=self.columns + down.columns,
+            spikes=tuple(a + b for a, b in zip(self.spikes, down.spikes, strict=True)),
+        )
+        return up, down
+
+    def _signs(self, values: Singles) -> Singles:
+        return np.where(values < 0, values.dtype.type(self.sign_plane), values.dtype.type(0))
 
     def sums(self, weight: Floats, sparse: tuple[Floats, ...]) -> Singles:
         """Return the sums of such weights, ``(n_rows, n_groups)``."""
@@ -189,7 +211,13 @@ def rows_that_fit(groups: Grouped) -> int:
     return max(1, min(CELLS // max(cells, 1), DECISIONS // max(decisions, 1)))
 
 
-def read_rows(groups: Grouped, spikes: Mapping[str, Singles], double: bool, n_samples: int) -> Rows:
+def read_rows(
+    groups: Grouped,
+    spikes: Mapping[str, Singles],
+    double: bool,
+    n_samples: int,
+    sign_plane: int = 0,
+) -> Rows:
     """Return the inputs of a population when its sources fire like this.
 
     Parameters
@@ -200,6 +228,8 @@ def read_rows(groups: Grouped, spikes: Mapping[str, Singles], double: bool, n_sa
     double : bool
         Sums need double precision to be exact.
     n_samples : int
+    sign_plane : int
+        See `Rows`.
     """
     dtype = np.float64 if double else np.float32
     parts = [
@@ -208,7 +238,7 @@ def read_rows(groups: Grouped, spikes: Mapping[str, Singles], double: bool, n_sa
     n_rows = n_samples * groups.n_places
     columns = np.concatenate(parts, axis=1) if parts else np.zeros((n_rows, 0), dtype=dtype)
     sources = tuple(spikes[p.projection.source].astype(dtype, copy=False) for p in groups.sparse)
-    return Rows(groups, columns, sources)
+    return Rows(groups, columns, sources, sign_plane)
 
 
 def _columns(connectivity: Connectivity, spikes: Singles) -> Singles:

@@ -14,6 +14,7 @@ from whetsim_hardware.chip import Chip
 __all__ = ["MAX_BITS", "Rules", "rules_of"]
 
 MAX_BITS = 16
+FEWER = "Give each neuron fewer synapses: a smaller kernel, fewer channels or pruned weights."
 Floats = NDArray[np.float64]
 
 
@@ -43,6 +44,8 @@ class Rules:
         Largest sum of the positive weights that arrive, and of the negative ones.
     reach : int, optional
         Largest value of a threshold and the negative weights that arrive, together.
+    refusal : str
+        Not empty: the weights of a neuron must be equal, and this is the error where they are not.
     """
 
     bits: int
@@ -56,6 +59,12 @@ class Rules:
     sum_limit: int | None = None
     part_limit: int | None = None
     reach: int | None = None
+    refusal: str = ""
+
+    @property
+    def signs_apart(self) -> bool:
+        """Whether positive and negative weights are added one after the other, or elsewhere."""
+        return self.part_limit is not None or self.reach is not None
 
     def rounded(self, weight: Floats) -> Floats:
         """Return the nearest weights that there are; those that stand for 0 stay 0."""
@@ -94,7 +103,9 @@ class Rules:
         return scale
 
 
-def rules_of(chip: Chip | None, bits: int | None, fan_in: int, planes: int = 1) -> Rules:
+def rules_of(
+    chip: Chip | None, bits: int | None, fan_in: int, planes: int = 1, signed: bool = False
+) -> Rules:
     """Return what weights and thresholds may be on a chip, at a width, or at a width alone.
 
     Parameters
@@ -103,11 +114,13 @@ def rules_of(chip: Chip | None, bits: int | None, fan_in: int, planes: int = 1) 
     bits : int, optional
         The widest that the chip has by default.
     fan_in : int
-        Synapses that the widest neuron has. Where a weight takes several axons, they share what a
-        core has.
+        Synapses that the widest neuron has, one for each bit plane. Where a weight takes several
+        axons, they share what a core has.
     planes : int
-        Bit planes that the inputs come in, at most; 1 for plain spikes. A chip without weight
-        exponents stores the weight of every plane in full.
+        Bit planes that the inputs come in, at most; 1 for plain spikes. The weight of a plane
+        beyond what a chip's weight exponents count is stored in full.
+    signed : bool
+        The last plane is that of the sign, and counts downward.
 
     Raises
     ------
@@ -129,30 +142,40 @@ def rules_of(chip: Chip | None, bits: int | None, fan_in: int, planes: int = 1) 
         return _of_width(bits)
     if chip.rule("decides") == "analog":
         raise UnsupportedError(f"chip {chip.name!r}: it decides with analog values, no integers.")
-    widest = (
-        _on_axon_types(chip, fan_in * planes, bits) if _has(chip, "axon_types") else _of_chip(chip)
-    )
-    rules = widest if bits is None or bits == widest.bits else _of_width(bits)
-    if bits is not None and bits > widest.bits:
-        raise CapacityError(
-            f"chip {chip.name!r}: weights of {bits} bits; it has at most {widest.bits}, the sign "
-            "counted. Take fewer bits, or no chip."
-        )
-    if planes > 1 and not _has(chip, "weight_exponent_max"):
-        rules = _for_planes(chip, rules, widest, planes)
+    axons = _has(chip, "axon_types")
+    widest = _on_axon_types(chip, fan_in, bits) if axons else _of_chip(chip)
+    rules = widest
+    if not widest.refusal and bits is not None and bits != widest.bits:
+        rules = _of_width(bits)
+        if bits > widest.bits:
+            onto = f" with {fan_in} synapses onto a neuron" if axons else ""
+            raise CapacityError(
+                f"chip {chip.name!r}: weights of {bits} bits; it has at most {widest.bits}, the "
+                f"sign counted{onto}. Take fewer bits, or no chip."
+            )
+    rules = _for_planes(chip, rules, widest, planes, signed)
     return replace(rules, **_registers(chip, rules))
 
 
-def _for_planes(chip: Chip, rules: Rules, widest: Rules, planes: int) -> Rules:
-    low, high = (int(limit / 2 ** (planes - 1)) for limit in (widest.low, widest.high))
-    if high < widest.step:
+def _for_planes(chip: Chip, rules: Rules, widest: Rules, planes: int, signed: bool) -> Rules:
+    """Return the weights whose multiples for all planes the chip can still hold."""
+    shifts = int(chip.rule("weight_exponent_max")) + 1 if _has(chip, "weight_exponent_max") else 0
+    lost = planes - 1 - shifts
+    if lost <= 0:
+        return rules
+    low, high = (int(limit / widest.step / 2**lost) for limit in (widest.low, widest.high))
+    if high < 1:
+        has = f"exponents up to {shifts - 1}" if shifts else "no exponents"
         raise CapacityError(
             f"chip {chip.name!r}: input values of {planes} bits; its weights are {widest.low}.."
-            f"{widest.high} and have no exponents, which the planes need. Take a network that "
+            f"{widest.high} and have {has}, which the planes need. Take a network that "
             "reads 0 and 1, or encoding='binary'."
         )
-    low, high = max(low, rules.low), min(high, rules.high)
-    return replace(rules, bits=min(rules.bits, high.bit_length() + 1), low=low, high=high)
+    if signed:
+        low = max(low, -high)
+    low, high = max(low * rules.step, rules.low), min(high * rules.step, rules.high)
+    bits = min(rules.bits, (high // rules.step).bit_length() + 1)
+    return replace(rules, bits=bits, low=low, high=high)
 
 
 def _of_width(bits: int) -> Rules:
@@ -167,6 +190,8 @@ def _of_chip(chip: Chip) -> Rules:
     # Without a negative weight the sign is kept elsewhere: with the source, or the synapse type.
     largest = (high if low >= 0 else min(high, -low)) // step
     bits = min(largest.bit_length() + 1, MAX_BITS)
+    if low < 0 and _has(chip, "weight_bits"):
+        bits = min(bits, int(chip.rule("weight_bits")))
     largest = min(largest, 2 ** (bits - 1) - 1) * step
     return Rules(bits, -largest, largest, step)
 
@@ -179,10 +204,19 @@ def _on_axon_types(chip: Chip, fan_in: int, bits: int | None) -> Rules:
     """
     types = int(chip.rule("axon_types"))
     axons = chip.limit("in_axons_per_core") or chip.limit("fan_in") or 0
-    room = max(2, min(types, axons // max(fan_in, 1)))
-    taken = room if bits is None else bits
-    if taken > types:
-        return _of_width(types)
+    room = min(types, axons // max(fan_in, 1))
+    if room < 2:
+        refusal = (
+            f"{fan_in} synapses onto a neuron, of both signs or several sizes (needs {2 * fan_in} "
+            f"axons; chip {chip.name!r} has {axons}). {FEWER}"
+        )
+        if room < 1:
+            raise CapacityError(
+                f"chip {chip.name!r}: {fan_in} synapses onto a neuron (needs {fan_in} axons; the "
+                f"chip has {axons}). {FEWER}"
+            )
+        return replace(_of_width(1), refusal=refusal)
+    taken = room if bits is None else min(bits, room)
     if taken <= 2:
         return _of_width(taken)
     return Rules(taken, -(2 ** (taken - 1)), 2 ** (taken - 1) - 1)

@@ -8,6 +8,7 @@ flips.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whetsim_hardware.quantize_inputs import Grouped, Rows
+from whetsim_hardware.quantize_overflow import seen_sums
 from whetsim_hardware.quantize_rules import Rules
 
 __all__ = ["Solution", "by_flips", "by_largest", "fitting", "ideal_threshold"]
@@ -77,26 +79,55 @@ class Solution:
 
 
 def fitting(
-    groups: Grouped, rules: Rules, worst: tuple[Floats, Floats]
+    groups: Grouped, exponent: NDArray[np.int64], rules: Rules, worst: tuple[Floats, Floats]
 ) -> tuple[NDArray[np.bool_], Solution]:
     """Return which groups are whole numbers in range as they are, and these numbers.
 
-    `worst` are the largest possible sums of the positive and of the negative weights of each group;
-    none of them may overflow.
+    Groups that must share a scale fit all together or not at all. `worst` are the largest possible
+    sums of the positive and of the negative weights of each group; none of them may overflow.
     """
-    divisor = groups.divisor
-    weights = [w * rules.step / divisor[i] for w, i in groups.parts()]
-    exact = -((-groups.threshold.astype(np.int64)) // divisor)
+    whole, scale = _divided_by_one(groups, exponent) if rules.one_scale else _divided(groups)
+    scale = scale / rules.step
+    weights = [w / scale[i] for w, i in groups.parts()]
     # Sums are whole steps: half a step lower is midway between the two that count.
-    threshold = (exact * rules.step - rules.step // 2).astype(np.float64)
+    threshold = whole * rules.step - rules.step // 2
     inside = (threshold >= rules.threshold_low) & (threshold <= rules.threshold_high)
     fits = inside.all(axis=0)
-    fits &= groups.largest(np.positive) / divisor * rules.step <= rules.high
-    fits &= groups.largest(np.negative) / divisor * rules.step <= -rules.low
-    scale = divisor / rules.step
+    high, low = (groups.largest(of) / scale for of in (np.positive, np.negative))
+    fits &= (high <= rules.high) & (low <= -rules.low)
+    if rules.refusal:
+        fits &= (high == 0) | (low == 0)
     fits &= rules.holds(worst[0] / scale, worst[1] / scale, threshold.max(axis=0))
-    solution = Solution(weights[0], tuple(weights[1:]), threshold, scale)
-    return fits, solution
+    if rules.threshold_spread is not None and threshold.size:
+        fits &= threshold.max() - threshold.min() <= rules.threshold_spread
+    if rules.one_scale:
+        fits[:] = fits.all()
+    return fits, Solution(weights[0], tuple(weights[1:]), threshold, scale)
+
+
+def _divided(groups: Grouped) -> tuple[Floats, Floats]:
+    """Return thresholds in units of the weights' common divisor, and that divisor."""
+    divisor = groups.divisor
+    threshold = -((-groups.threshold.astype(np.int64)) // divisor)
+    return threshold.astype(np.float64), divisor.astype(np.float64)
+
+
+def _divided_by_one(groups: Grouped, exponent: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Return thresholds and divisors as `_divided`, by one real number for all groups."""
+    highest = int(exponent.max(initial=1))
+    factors = [1 << (highest - int(e)) for e in exponent[0]]
+    weighted = groups.largest(np.abs) > 0
+    each = zip(groups.divisor, factors, weighted, strict=True)
+    # On the grid of the highest exponent, in whole numbers that may be wide.
+    divisor = math.gcd(*(int(d) * f for d, f, has in each if has)) or 1
+    threshold = [
+        [-((-int(t) * f) // divisor) for t, f in zip(place, factors, strict=True)]
+        for place in groups.threshold
+    ]
+    return (
+        np.array(threshold, dtype=np.float64).reshape(groups.threshold.shape),
+        np.array([divisor / f for f in factors], dtype=np.float64),
+    )
 
 
 def by_largest(groups: Grouped, exponent: NDArray[np.int64], rules: Rules) -> Solution:
@@ -238,30 +269,12 @@ def _smallest_scale(
     threshold = groups.threshold.max(axis=0)
     rounded = (worst[0] * ROUNDED, worst[1] * ROUNDED)
     always = rules.smallest_scale(*rounded, threshold)
-    high, low = _seen(groups, rows, original, rules)
+    high, low = seen_sums(groups, rows, original, rules)
     here = rules.smallest_scale(
         np.minimum(high * HEADROOM, rounded[0]), np.minimum(low * HEADROOM, rounded[1]), threshold
     )
     enough = groups.largest(np.abs) / min(SAFE_LEVELS, rules.high)
     return np.where(always <= enough, always, here)
-
-
-def _seen(groups: Grouped, rows: Rows, original: Singles, rules: Rules) -> tuple[Floats, Floats]:
-    """Return the largest sums that overflow could cut: of each sign, or in all."""
-    if rules.part_limit is None and rules.reach is None:
-        signed = (original, -original)
-    else:
-        signed = tuple(
-            rows.sums(*_signed(groups, sign))  # type: ignore[assignment]
-            for sign in (1.0, -1.0)
-        )
-    high, low = (s.max(axis=0, initial=0.0).astype(np.float64) for s in signed)
-    return high, low
-
-
-def _signed(groups: Grouped, sign: float) -> tuple[Floats, tuple[Floats, ...]]:
-    weight, *sparse = (np.maximum(w * sign, 0.0) for w, _ in groups.parts())
-    return weight, tuple(sparse)
 
 
 def _nearness(distance: Singles) -> Singles:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from whetsim.backend import Progress
-from whetsim.errors import SampleError
+from whetsim.errors import SampleError, quote
 from whetsim.network import SpikingNetwork
 from whetsim.progress import progress_reporter
 from whetsim_hardware.chip import Chip
@@ -93,8 +94,8 @@ def sweep(
     samples: ArrayLike,
     labels: NDArray[Any] | None = None,
     *,
-    bits: Iterable[int] = range(1, MAX_BITS + 1),
-    chip: Chip | str | None = None,
+    bits: int | Iterable[int] = range(1, MAX_BITS + 1),
+    chip: Chip | str | Path | None = None,
     method: Method = "flips",
     share: float = SAFE_SHARE,
     progress: Progress = False,
@@ -108,9 +109,9 @@ def sweep(
         Calibration samples; flips and accuracies are on these.
     labels : int array (n_samples,), optional
         With them, a population is safe only if the accuracy is not lower than before.
-    bits : iterable of int
+    bits : int or iterable of int
         Widths, 1..16.
-    chip : Chip or str, optional
+    chip : Chip, str or Path, optional
         Its rules for thresholds and sums; it must have weights that wide.
     method, progress
         See `quantize`.
@@ -126,9 +127,8 @@ def sweep(
     WhetsimError
         What `quantize` raises.
     """
-    asked = sorted(set(bits))
-    if not asked:
-        raise SampleError("sweep: no widths. Give bits=range(1, 17) for example.")
+    asked = _widths(bits)
+    _check_share(share)
     labels = None if labels is None else np.asarray(labels)
     names = [p.name for p in network.populations]
     found: list[Quantization] = []
@@ -163,6 +163,26 @@ def sweep(
         for width, q in zip(asked, found, strict=True)
     )
     return Sweep(first.chip, method, first.n_samples, first.accuracy_before, share, widths, safe)
+
+
+def _widths(bits: Any) -> list[int]:
+    widths: set[int] = set()
+    for width in bits if isinstance(bits, Iterable) and not isinstance(bits, str) else [bits]:
+        whole = isinstance(width, (int, np.integer)) and not isinstance(width, bool)
+        if not whole or not 1 <= width <= MAX_BITS:
+            raise SampleError(
+                f"sweep: bits is {quote(width)}; need whole numbers in 1..{MAX_BITS}."
+            )
+        widths.add(int(width))
+    if not widths:
+        raise SampleError("sweep: no widths. Give bits=range(1, 17) for example.")
+    return sorted(widths)
+
+
+def _check_share(share: Any) -> None:
+    number = isinstance(share, (int, float, np.number)) and not isinstance(share, bool)
+    if not number or not 0 <= share <= 1:
+        raise SampleError(f"sweep: share is {quote(share)}; need a number in 0..1.")
 
 
 def _is_safe(found: Quantization, name: str, share: float) -> bool:

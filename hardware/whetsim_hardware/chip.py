@@ -11,12 +11,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from os.path import isdir, isfile
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from whetsim.errors import FormatError, UnknownNameError, UnsupportedError, did_you_mean, quote
-from whetsim_hardware.chip_keys import ENERGIES, SECTIONS, STATUSES
+from whetsim_hardware.chip_keys import ENERGIES, SECTIONS, STATUSES, Kind, operation_of
+from whetsim_hardware.chip_values import (
+    problem_of_arithmetic,
+    problem_of_limits,
+    problem_of_text,
+    problem_of_value,
+)
 
 __all__ = ["EVIDENCE", "Chip", "EnergySet", "Quantity", "chip_names", "load_chip"]
 
@@ -31,7 +38,8 @@ EVIDENCE: Mapping[str, str] = MappingProxyType(
 """How good the evidence for a number is, best first."""
 
 MAX_FILE_BYTES = 200_000
-MAX_NUMBER = 1e15
+MAX_LINE = 2_000
+MAX_NAME = 255
 
 Value = int | float | str | tuple[int | float, ...]
 
@@ -106,7 +114,8 @@ class Chip:
     name, title, about : str
     status : str
         ``full``: place, emulate and estimate energy; ``placed``: place, and energy where it is
-        known; ``limits``: limits alone; ``reference``: a processor for the artificial network.
+        known; ``limits``: place, no energies; ``reference``: a processor for the artificial
+        network.
     sources : mapping of str to str
         What each source is.
     limits, arithmetic, timing : mapping of str to Quantity
@@ -190,6 +199,8 @@ def load_chip(name: str | Path) -> Chip:
     if str(name).endswith(".toml"):
         return _read_file(Path(name))
     if str(name) not in chip_names():
+        if isinstance(name, Path) and isdir(name):
+            raise FormatError(f"{quote(str(name))}: a folder; need a .toml file.")
         raise UnknownNameError(
             f"no chip named {quote(str(name))}; there are: {', '.join(chip_names())}."
             f"{did_you_mean(name, chip_names())} Or give the path of a .toml file."
@@ -198,8 +209,12 @@ def load_chip(name: str | Path) -> Chip:
 
 
 def _read_file(path: Path) -> Chip:
-    where = path.name if path.name.isprintable() else quote(path.name)
-    if not path.is_file():
+    name = path.name
+    where = name if name.isprintable() and len(name) <= MAX_NAME else quote(name)
+    if isdir(path):
+        raise FormatError(f"{where}: a folder; need a file.")
+    # Unlike those of Path, these are false for a name that is too long or has a null character.
+    if not isfile(path):
         raise FormatError(f"{where}: no such file.")
     try:
         with path.open("rb") as file:
@@ -219,6 +234,12 @@ def read_chip(data: bytes, where: str) -> Chip:
     """Read and check the text of a chip file; `where` is its name, for errors."""
     if len(data) > MAX_FILE_BYTES:
         raise FormatError(f"{where}: a chip file has at most {MAX_FILE_BYTES:,} bytes.")
+    for number, line in enumerate(data.split(b"\n"), 1):
+        # A key of thousands of parts would keep the parser busy for minutes.
+        if len(line) > MAX_LINE:
+            raise FormatError(
+                f"{where}: line {number:,} has {len(line):,} bytes; need at most {MAX_LINE:,}."
+            )
     try:
         # A ValueError: not UTF-8, not TOML, or a number of thousands of digits.
         table = tomllib.loads(data.decode("utf-8"))
@@ -262,19 +283,22 @@ class _Reader:
             )
         sources = self._section("sources")
         self._sources = MappingProxyType(
-            {key: self._text(sources, key, f"sources.{key}") for key in sources}
+            {key: self._text(sources, key, self._name("sources", key)) for key in sources}
         )
         if f"{name}.toml" != self._where:
             raise self._wrong(f"name is {quote(name)}; need the name of the file.")
         energy, refused = self._energy()
+        limits, arithmetic = self._quantities("limits"), self._quantities("arithmetic")
+        self._check(problem_of_limits({key: q.value for key, q in limits.items()}))
+        self._check(problem_of_arithmetic({key: q.value for key, q in arithmetic.items()}))
         return Chip(
             name,
             title,
             about,
             status,
             self._sources,
-            limits=self._quantities("limits"),
-            arithmetic=self._quantities("arithmetic"),
+            limits=limits,
+            arithmetic=arithmetic,
             timing=self._quantities("timing"),
             energy=energy,
             energy_refused=refused,
@@ -297,14 +321,17 @@ class _Reader:
             raise self._wrong(
                 "energy: need sets of energies, or 'refused' with the reason why there are none."
             )
+        if refused:
+            self._text({"refused": refused}, "refused", "energy.refused")
         sets = {name: self._energy_set(name, given) for name, given in tables.items()}
         return MappingProxyType(sets), refused
 
     def _energy_set(self, name: str, given: Any) -> EnergySet:
+        self._name("energy", name)
         if not isinstance(given, dict):
             raise self._wrong(f"energy.{name} is {quote(given)}; need a table.")
         about = self._text(given, "about", f"energy.{name}.about")
-        quantities = {}
+        quantities: dict[str, Quantity] = {}
         for key, table in given.items():
             where = f"energy.{name}.{key}"
             if key == "about":
@@ -312,8 +339,9 @@ class _Reader:
             if key not in ENERGIES:
                 raise self._wrong(f"unknown key {quote(where)}.{did_you_mean(key, ENERGIES)}")
             quantity = self._quantity(table, where, ENERGIES[key])
-            if not _is_number(quantity.value) or quantity.range[0] < 0:
-                raise self._wrong(f"{where} is {quote(quantity.value)}; need one number >= 0.")
+            for other in quantities:
+                if operation_of(other) == operation_of(key):
+                    raise self._wrong(f"{where}: {other} is the price of it already; need one.")
             quantities[key] = quantity
         if not quantities:
             raise self._wrong(f"energy.{name} has no energies.")
@@ -324,7 +352,7 @@ class _Reader:
             )
         return EnergySet(name, about, MappingProxyType(quantities))
 
-    def _quantity(self, table: Any, where: str, unit: str) -> Quantity:
+    def _quantity(self, table: Any, where: str, kind: Kind) -> Quantity:
         if not isinstance(table, dict):
             raise self._wrong(
                 f"{where} is {quote(table)}; need a table with value, unit, source, evidence."
@@ -336,8 +364,8 @@ class _Reader:
         for key in legal[:4]:
             if key not in table:
                 raise self._wrong(f"{where}: {key} is missing.")
-        if table["unit"] != unit:
-            raise self._wrong(f"{where}: unit is {quote(table['unit'])}; need {unit!r}.")
+        if table["unit"] != kind.unit:
+            raise self._wrong(f"{where}: unit is {quote(table['unit'])}; need {kind.unit!r}.")
         source, evidence = table["source"], table["evidence"]
         if not isinstance(source, str) or source not in self._sources:
             raise self._wrong(
@@ -348,42 +376,33 @@ class _Reader:
             raise self._wrong(
                 f"{where}: evidence is {quote(evidence)}; need one of: {', '.join(EVIDENCE)}."
             )
-        note = table.get("note", "")
-        if not isinstance(note, str):
-            raise self._wrong(f"{where}: note is {quote(note)}; need a text.")
-        value = self._value(table["value"], where, unit)
-        low, high = self._bounds(table, value, where)
-        return Quantity(value, unit, source, evidence, low, high, note)
+        note = self._text(table, "note", f"{where}: note") if "note" in table else ""
+        given = table["value"]
+        problem = problem_of_value(given, kind)
+        if problem is not None:
+            raise self._wrong(f"{where}: value is {quote(given)}; {problem}.")
+        value: Value = tuple(given) if isinstance(given, list) else given
+        low, high = self._bounds(table, value, where, kind)
+        return Quantity(value, kind.unit, source, evidence, low, high, note)
 
     def _bounds(
-        self, table: dict[str, Any], value: Value, where: str
+        self, table: dict[str, Any], value: Value, where: str, kind: Kind
     ) -> tuple[float | None, float | None]:
         low, high = table.get("low"), table.get("high")
         for key, bound in (("low", low), ("high", high)):
             if bound is None:
                 continue
-            if not _is_number(bound):
-                raise self._wrong(f"{where}: {key} is {quote(bound)}; need a finite number.")
             if isinstance(value, str | tuple):
                 raise self._wrong(f"{where}: {key} needs a value that is one number.")
+            problem = problem_of_value(bound, kind)
+            if problem is not None:
+                raise self._wrong(f"{where}: {key} is {quote(bound)}; {problem}.")
             if (bound > value) if key == "low" else (bound < value):
                 raise self._wrong(
                     f"{where}: value is {quote(value)}; need low <= value <= high "
                     f"({key} is {quote(bound)})."
                 )
         return low, high
-
-    def _value(self, value: Any, where: str, unit: str) -> Value:
-        if unit == "rule":
-            if isinstance(value, str) and value:
-                return value
-            raise self._wrong(f"{where}: value is {quote(value)}; need a text.")
-        if isinstance(value, list) and value and all(_is_number(v) for v in value):
-            return tuple(value)
-        if _is_number(value):
-            number: int | float = value
-            return number
-        raise self._wrong(f"{where}: value is {quote(value)}; need a finite number.")
 
     def _section(self, name: str) -> dict[str, Any]:
         table = self._table.get(name, {})
@@ -393,18 +412,20 @@ class _Reader:
 
     def _text(self, table: dict[str, Any], key: str, where: str) -> str:
         value = table.get(key)
-        if not isinstance(value, str) or not value:
-            raise self._wrong(f"{where} is {quote(value)}; need a text.")
-        return value
+        problem = problem_of_text(value)
+        if problem is not None:
+            raise self._wrong(f"{where} is {quote(value)}; {problem}.")
+        return str(value)
+
+    def _name(self, section: str, key: str) -> str:
+        """Return the full name of a key that the file made up itself."""
+        if not key.isprintable() or len(key) > MAX_NAME:
+            raise self._wrong(f"{section}: a key is {quote(key)}; need a short one of one line.")
+        return f"{section}.{key}"
+
+    def _check(self, problem: str | None) -> None:
+        if problem is not None:
+            raise self._wrong(f"{problem}.")
 
     def _wrong(self, text: str) -> FormatError:
         return FormatError(f"{self._where}: {text}")
-
-
-def _is_number(value: Any) -> bool:
-    """Whether `value` is a number that is finite and of a size that a fact can have."""
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and -MAX_NUMBER <= value <= MAX_NUMBER
-    )

@@ -184,6 +184,9 @@ class EnergyEstimate:
         if self.other_sets:
             lines.append(_row("over all sets", "", "", self.across_sets_pj))
         lines += self._time_lines()
+        for part in self.parts:
+            if part.note and part.energy_pj is not None:
+                lines.append(f"  {part.name}: {part.note}")
         reasons = dict.fromkeys(part.note for part in self.missing)
         for reason in reasons:
             names = ", ".join(part.name for part in self.missing if part.note == reason)
@@ -278,7 +281,7 @@ def chosen_set(chip: Chip, name: str | None) -> EnergySet:
         )
     if name is None:
         return next(iter(chip.energy.values()))
-    if name not in chip.energy:
+    if not isinstance(name, str) or name not in chip.energy:
         raise UnknownNameError(
             f"chip {chip.name!r} has no energies named {quote(name)}; there are: "
             f"{', '.join(chip.energy)}.{did_you_mean(name, chip.energy)}"

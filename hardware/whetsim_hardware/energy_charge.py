@@ -49,7 +49,12 @@ class _Bill:
         keys: tuple[str, ...] = ()
         if per_event is not None:
             label, keys = ESTIMATED, ("arithmetic.synops_per_event",)
-            note = f"each event makes {per_event.value}, of whatever weight"
+            note = (
+                f"each event makes {per_event.value}, of whatever weight; events of the host that "
+                "shift, bias or clear membranes are in neither energy nor time"
+            )
+        elif "axon_types" in self._work.chip.arithmetic:
+            note = "at least: a weight on lines of several axon types is an event on each of them"
         return self._part("synops", "synops", self._work.synops, price, label, note, keys)
 
     def updates(self) -> Part:

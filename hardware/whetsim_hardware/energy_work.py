@@ -32,7 +32,7 @@ class Work:
     ------
     UnsupportedError
         If the input carries values that the chip's events cannot, or the placement is of another
-        network, chip or encoding.
+        network (whatever its name), chip or encoding.
     SampleError
         If the run had no samples.
     """
@@ -61,6 +61,11 @@ class Work:
                 raise UnsupportedError(
                     f"energy: the placement is for {what} {got!r} (need {need!r}). Place again."
                 )
+        if placement.fingerprint != network.graded_fingerprint:
+            raise UnsupportedError(
+                f"energy: the placement is of another network named {network.name!r}. "
+                "Place this one."
+            )
 
     @cached_property
     def operations(self) -> Operations:
@@ -170,18 +175,29 @@ class Work:
             return self.placement.n_chips
         return math.ceil(self.n_cores / (self.chip.limit("cores") or 1))
 
-    def loads(self) -> Iterator[tuple[float, float]]:
-        """Yield neurons and synops of each core, unplaced those of one core of each population."""
+    def loads(self) -> Iterator[tuple[int, dict[int, float]]]:
+        """Yield neurons and, by depth of their populations, synops of each core.
+
+        Unplaced, those of one core of each population. Inserted neurons count at the depth of what
+        they repeat.
+        """
+        network = self.recording.network
         if self.placement is None:
             per_core = self.chip.limit("neurons_per_core") or 1
             for p in self.operations.populations:
                 n_cores = math.ceil(p.n_neurons / per_core)
                 if n_cores:
-                    yield min(p.n_neurons, per_core), p.synops / n_cores
+                    each = {network[p.name].depth: p.synops / n_cores}
+                    yield min(p.n_neurons, per_core), each
             return
         for core in self.placement.cores:
-            shares = [(s.n_neurons, self._synops_each(s.population)) for s in core.slices]
-            yield sum(n for n, _ in shares), sum(n * synops for n, synops in shares)
+            synops: dict[int, float] = {}
+            for piece in core.slices:
+                base = self._base(piece.population)
+                depth = 0 if base == network.input.name else network[base].depth
+                more = piece.n_neurons * self._synops_each(piece.population)
+                synops[depth] = synops.get(depth, 0.0) + more
+            yield sum(s.n_neurons for s in core.slices), synops
 
     def _base(self, name: str) -> str:
         """Return the population of the network that a relay or splitter repeats."""
@@ -199,14 +215,17 @@ class Work:
         return float(self.recording.spike_counts[base].mean()) / n if n else 0.0
 
     def _spikes_of(self, name: str) -> float:
+        """Return the spikes that messages of `name` are counted for.
+
+        A placement gives the messages of splitters for a spike of what they repeat, not for one of
+        their own: the splitters of a neuron share out what it sends.
+        """
+        if name not in self.recording.spike_counts:
+            name = name.removesuffix("/splitter")
         if name in self.recording.spike_counts:
             return float(self.recording.spike_counts[name].mean())
-        if self.placement is None:
-            return 0.0
-        repeated, _, kind = name.rpartition("/")
-        relays, splitters = self.placement.relays, self.placement.splitters
-        count = splitters.get(repeated, 0) if kind == "splitter" else relays.get(name, 0)
-        return count * self._rate(name)
+        n_relays = 0 if self.placement is None else self.placement.relays.get(name, 0)
+        return n_relays * self._rate(name)
 
     def _synops_each(self, name: str) -> float:
         """Return the synops of one neuron; a relay or splitter gets its source's spikes."""

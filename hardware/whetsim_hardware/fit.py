@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from whetsim.errors import CapacityError
+from whetsim.errors import CapacityError, UnknownNameError, did_you_mean, quote
 from whetsim.network import Encoding, SpikingNetwork
 from whetsim_hardware.chip import Chip, chip_names, load_chip
 from whetsim_hardware.place import place_wiring, wiring_for
@@ -62,8 +63,21 @@ class Fit:
     chips: tuple[ChipFit, ...]
 
     def __getitem__(self, chip: str) -> ChipFit:
-        """Return how it fits the chip of that name."""
-        return next(c for c in self.chips if c.chip == chip)
+        """Return how it fits the chip of that name.
+
+        Raises
+        ------
+        UnknownNameError
+            If that chip was not tried.
+        """
+        for found in self.chips:
+            if found.chip == chip:
+                return found
+        names = [c.chip for c in self.chips]
+        raise UnknownNameError(
+            f"no chip named {quote(chip)} was tried; there are: {', '.join(names)}."
+            f"{did_you_mean(chip, names)}"
+        )
 
     def to_dict(self) -> dict[str, object]:
         """Return everything as plain values."""
@@ -89,7 +103,7 @@ class Fit:
 
 def fit(
     network: SpikingNetwork,
-    chips: Iterable[str | Chip] | None = None,
+    chips: str | Path | Chip | Iterable[str | Path | Chip] | None = None,
     *,
     encoding: Encoding | None = None,
 ) -> Fit:
@@ -99,7 +113,7 @@ def fit(
     ----------
     network : SpikingNetwork
         Weights that are not in a chip's numbers are taken to be quantized to its bits.
-    chips : names or Chips, optional
+    chips : name, path or Chip, or several of them, optional
         All chips of the package by default; processors for artificial networks are left out.
     encoding : str, optional
         How an input of more than 0 and 1 becomes events. By default as each chip can carry it
@@ -111,6 +125,8 @@ def fit(
     """
     if chips is None:
         chips = [name for name in chip_names() if load_chip(name).status != "reference"]
+    if isinstance(chips, str | Path | Chip):
+        chips = [chips]
     known: dict[tuple[str, ...], Wiring] = {}
     loaded = [chip if isinstance(chip, Chip) else load_chip(chip) for chip in chips]
     return Fit(network.name, tuple(_fit_one(network, chip, encoding, known) for chip in loaded))

@@ -10,14 +10,16 @@ neurobench 2.3; ``docs/chips.md`` lists where the two differ.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whetsim.connectivity import Connectivity, Convolution, Listed
-from whetsim.errors import SampleError, WhetsimError
+from whetsim.errors import SampleError, UnsupportedError, WhetsimError, quote
 from whetsim.network import Projection, SpikingNetwork
 from whetsim.recording import Recording
 from whetsim.registry import get_backend
@@ -207,10 +209,17 @@ def count_operations(recording: Recording, *, weight_bytes: float = 4) -> Operat
 
     Raises
     ------
+    UnsupportedError
+        If `weight_bytes` is no number > 0.
     SampleError
         If the run had no samples, or if events with values and spikes reach one population and
         only rasters could tell them apart.
     """
+    is_number = isinstance(weight_bytes, Real) and not isinstance(weight_bytes, bool)
+    if not is_number or not 0 < weight_bytes < math.inf:
+        raise UnsupportedError(
+            f"operations: weight_bytes is {quote(weight_bytes)}; need a number of bytes > 0."
+        )
     if not recording.n_samples:
         raise SampleError("operations: the run had no samples. Run at least one.")
     network = recording.network
@@ -223,7 +232,7 @@ def count_operations(recording: Recording, *, weight_bytes: float = 4) -> Operat
         depth=network.depth,
         input_spikes=float(recording.spike_counts[network.input.name].mean()),
         populations=tuple(_of_population(recording, p.name) for p in network.populations),
-        weight_bytes=weight_bytes,
+        weight_bytes=float(weight_bytes),
     )
 
 

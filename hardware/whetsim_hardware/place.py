@@ -15,12 +15,18 @@ from whetsim.errors import SampleError, UnknownNameError, did_you_mean
 from whetsim.network import Encoding, SpikingNetwork
 from whetsim.recording import Recording
 from whetsim_hardware.chip import Chip, load_chip
+from whetsim_hardware.placement.arguments import (
+    check_max_chips,
+    check_spikes,
+    check_weight_bits,
+)
 from whetsim_hardware.placement.errors import DoesNotFitError
 from whetsim_hardware.placement.flows import Block, Flow, blocks_and_flows, pack
 from whetsim_hardware.placement.layers import has_layer_rules, place_layers
 from whetsim_hardware.placement.mesh import Mesh, mesh_of
+from whetsim_hardware.placement.registers import is_assumed
 from whetsim_hardware.placement.rules import CoreRules, core_rules
-from whetsim_hardware.placement.splitting import Split, is_assumed, split_all
+from whetsim_hardware.placement.splitting import Split, split_all
 from whetsim_hardware.placement.traffic import cost_of, improve
 from whetsim_hardware.placement.value import Core, Placement, Slice
 from whetsim_hardware.placement.wiring import Wiring, encoded_for, with_relays
@@ -74,8 +80,13 @@ def place(
     DoesNotFitError
         If no split of a population fits; the error names population, resource, what is needed and
         what there is, as attributes too.
+    SampleError
+        If `spikes` lack a population, or are not finite numbers of at least 0.
+    UnknownNameError
+        If there is no such method or chip.
     UnsupportedError
-        If the chip's file gives no limits of its cores.
+        If the chip's file gives no limits of its cores, or `weight_bits` or `max_chips` are out
+        of range.
     """
     if method not in METHODS:
         raise UnknownNameError(
@@ -83,6 +94,9 @@ def place(
             f"{did_you_mean(method, METHODS)}"
         )
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
+    check_weight_bits(chip, weight_bits)
+    check_max_chips(chip, max_chips)
+    check_spikes(spikes)
     return place_wiring(
         wiring_for(network, chip, encoding), chip, method, weight_bits, max_chips, spikes
     )
@@ -141,6 +155,7 @@ def place_wiring(
         traffic=cost_of(traffic, positions) if mesh.routed else 0.0,
         greedy_traffic=cost_of(traffic, greedy) if mesh.routed else 0.0,
         notes=_notes(wiring, rules),
+        fingerprint=network.graded_fingerprint,
     )
 
 
@@ -262,6 +277,8 @@ def _notes(wiring: Wiring, rules: CoreRules) -> tuple[str, ...]:
     if names:
         how = "ternary weights" if rules.axon_types else f"{rules.weight_bits}-bit weights"
         notes.append(f"taken to be quantized to {how}: {', '.join(names)}")
+    if "weight_formats" in rules.limits and wiring.planes > 1:
+        notes.append("weight formats: those of the lowest bit plane alone are counted")
     if "population_axon_atoms" in rules.chip.limits:
         notes.append("every synapse stored: no weights shared by population axons")
     if rules.chip.limits.get("synapse_memory") and "neurons" not in rules.limits:

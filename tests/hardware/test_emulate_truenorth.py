@@ -17,7 +17,8 @@ from whetsim.errors import UnsupportedError
 from whetsim.model import INPUT
 from whetsim.network import SpikingNetwork
 from whetsim.registry import get_backend
-from whetsim_hardware.emulate.truenorth import Neurons, values_of
+from whetsim_hardware.axon_values import values_of
+from whetsim_hardware.emulate.truenorth import Neurons
 
 
 def check(network: SpikingNetwork, samples: np.ndarray) -> set[int]:

@@ -188,6 +188,14 @@ def test_an_estimate_says_what_it_is(name: str, recording: Recording) -> None:
     assert len(estimate.sources().splitlines()) == len(used | set(estimate.pace.keys))
 
 
+def test_what_is_not_in_a_count_is_said(recording: Recording) -> None:
+    odin, truenorth = (estimate_energy(recording, name) for name in ("odin", "truenorth"))
+    assert "shift, bias or clear membranes are in neither energy nor time" in odin["synops"].note
+    assert "at least: a weight on lines of several axon types" in truenorth["synops"].note
+    for estimate in (odin, truenorth):
+        assert f"  synops: {estimate['synops'].note}" in str(estimate).splitlines()
+
+
 def with_more_spikes(recording: Recording, name: str, more: Any) -> Recording:
     """Return the recording with further spikes of a population, at synapses of the mean."""
     counts, synops = dict(recording.spike_counts), dict(recording.synops)
@@ -251,7 +259,7 @@ def test_inserted_neurons_are_paid_for(recording: Recording) -> None:
     bare = estimate_energy(recording, "loihi", placement)
     inserted = replace(
         placement,
-        splitters={"one": 20},
+        splitters={"one": 50},
         copies={"two": 12},
         extra_steps=1,
         messages_per_spike={**placement.messages_per_spike, "one/splitter": 1.0},
@@ -259,16 +267,49 @@ def test_inserted_neurons_are_paid_for(recording: Recording) -> None:
     more = estimate_energy(recording, "loihi", inserted)
     spikes = recording.spikes_per_sample
     assert more["spikes out"].count == pytest.approx(
-        sum(spikes[n] for n in ("one", "two", "three")) + spikes["one"] + spikes["two"]
+        sum(spikes[n] for n in ("one", "two", "three")) + spikes["one"] * 50 / 20 + spikes["two"]
     )
-    assert more["neuron updates"].count == 37 + 20 + 12
-    synops = recording.synops["two"].mean() + spikes["one"]
+    assert more["neuron updates"].count == 37 + 50 + 12
+    synops = recording.synops["two"].mean() + spikes["one"] * 50 / 20
     assert bare["synops"].count is not None
     assert more["synops"].count == pytest.approx(bare["synops"].count + synops)
     assert bare["axon messages"].count is not None
     assert more["axon messages"].count == pytest.approx(bare["axon messages"].count + spikes["one"])
     assert bare.latency_us is not None and more.latency_us is not None
     assert more.latency_us.typical == pytest.approx(bare.latency_us.typical * 5 / 4)
+
+
+@pytest.mark.parametrize("delay", [1, 17])
+def test_messages_of_splitters_are_counted_for_what_they_repeat(delay: int) -> None:
+    """Two neurons feed eight cores each, by eight splitters each that stand on two cores."""
+    source = InputPopulation((3,), 0, 1, "graded", InputSpec((3,), 0, 1, 1.0))
+    zeros, ones = np.zeros(30, int), np.ones(30, int)
+    network = SpikingNetwork(
+        "split",
+        source,
+        (
+            Population("a", (2,), 1, zeros[:2], ones[:2]),
+            Population("b", (30,), 1 + delay, zeros, ones),
+        ),
+        (
+            Projection("input", "a", Dense(np.ones((3, 2), int)), 1),
+            Projection("a", "b", Dense(np.ones((2, 30), int)), delay),
+        ),
+        "b",
+    )
+    recording = whetsim.run(network, [[1, 0, 0], [0, 0, 0], [1, 1, 0], [0, 0, 0]])
+    assert recording.spikes_per_sample["a"] == 1
+    chip = load_chip("truenorth")
+    small = {**chip.limits, "neurons_per_core": replace(chip.limits["neurons_per_core"], value=4)}
+    chip = replace(chip, limits=small)
+    placement = place(network, chip)
+    assert placement.splitters == {"a" if delay == 1 else "a/relay_15": 2 * 8}
+    of_input = recording.spikes_per_sample["input"] * placement.messages_per_spike["input"]
+    sent = of_input + (2 + 8 if delay == 1 else 1 + 2 + 8)
+    near = replace(placement, hops=dict.fromkeys(placement.hops, 1.0))
+    estimate = estimate_energy(recording, chip, near, energy_set="fit_hops")
+    assert estimate["axon messages"].count == pytest.approx(sent)
+    assert estimate["hops"].count == pytest.approx(sent)
 
 
 def test_steps_of_both_schedules(recording: Recording) -> None:
@@ -291,6 +332,30 @@ def test_the_time_of_loihi_is_that_of_its_busiest_core(recording: Recording) -> 
     assert latency.typical == pytest.approx(4 * (465 + busiest) * 1e-3)
 
 
+def test_a_population_gets_its_spikes_in_one_step_of_a_sequential_run(
+    recording: Recording,
+) -> None:
+    sequential = replace(recording, schedule="sequential")
+    names, network = ("one", "two", "three"), recording.network
+    steps = [
+        465
+        + max(
+            8.4 * network.size_of(n) + 3.5 * recording.synops[n].mean() * (network[n].depth == at)
+            for n in names
+        )
+        for at in range(4)
+    ]
+    estimate = estimate_energy(sequential, "loihi")
+    assert estimate.latency_us is not None and estimate.pace.interval_us is not None
+    assert estimate.latency_us.typical == pytest.approx(sum(steps) * 1e-3)
+    assert estimate.pace.interval_us == estimate.latency_us
+    # All on one core: its synaptic operations are spread over the steps, not repeated in each.
+    placed = estimate_energy(sequential, "loihi", place(network, "loihi")).latency_us
+    assert placed is not None
+    synops = sum(recording.synops[n].mean() for n in names)
+    assert placed.typical == pytest.approx((4 * (465 + 8.4 * 37) + 3.5 * synops) * 1e-3)
+
+
 def test_a_step_can_be_given(recording: Recording) -> None:
     slow = estimate_energy(recording, "spinnaker2", step_us=500)
     assert slow.latency_us == (2000, 2000, 2000)
@@ -302,7 +367,11 @@ def test_a_step_can_be_given(recording: Recording) -> None:
         estimate_energy(recording, "truenorth", step_us=10)
     with pytest.raises(UnsupportedError, match="'odin' has no step"):
         estimate_energy(recording, "odin", step_us=10)
-    for wrong in (0, -1, float("nan"), float("inf"), True, "1"):
+    same = estimate_energy(recording, "spinnaker2", step_us=np.int64(500))  # type: ignore[arg-type]
+    assert same.to_json() == slow.to_json()
+    with pytest.raises(UnsupportedError, match=r"step_us is 0\.1; .* at least 0\.113 us"):
+        estimate_energy(recording, "loihi", step_us=0.1)
+    for wrong in (0, -1, float("nan"), float("inf"), True, "1", [1]):
         with pytest.raises(UnsupportedError, match="need a number of microseconds > 0"):
             estimate_energy(recording, "loihi", step_us=wrong)  # type: ignore[arg-type]
 
@@ -320,6 +389,13 @@ def test_what_is_asked_for_in_vain(recording: Recording) -> None:
         ann_energy(recording.network, recording, "loihi")
     with pytest.raises(UnknownNameError, match=r"'tabel2'; there are: .* Did you mean 'table2'"):
         estimate_energy(recording, "loihi", energy_set="tabel2")
+    with pytest.raises(UnknownNameError, match=r"no energies named \['x'\]; there are: table2"):
+        estimate_energy(recording, "loihi", energy_set=["x"])  # type: ignore[arg-type]
+    for wrong in (-1, 0, float("nan"), float("inf"), "4", True):
+        with pytest.raises(
+            UnsupportedError, match=r"weight_bytes is .*; need a number of bytes > 0"
+        ):
+            count_operations(recording, weight_bytes=wrong)  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="Did you mean 'synops'"):
         _ = estimate_energy(recording, "loihi")["synop"]
     with pytest.raises(SampleError, match="no samples"):
@@ -333,6 +409,17 @@ def test_what_is_asked_for_in_vain(recording: Recording) -> None:
     other = replace(placement, network="other")
     with pytest.raises(UnsupportedError, match=r"for network 'other' \(need 'small'\)"):
         estimate_energy(recording, "loihi", other)
+    weight = recording.network.projections[0].connectivity.weight.copy()
+    weight[0, 0] = 0 if weight[0, 0] else 1
+    first = replace(recording.network.projections[0], connectivity=Dense(weight))
+    projections = (first, *recording.network.projections[1:])
+    changed = replace(recording.network, projections=projections, graded_fingerprint="")
+    for unlike in (place(changed, "loihi"), replace(placement, fingerprint="")):
+        assert unlike.network == recording.network.name
+        with pytest.raises(
+            UnsupportedError, match=r"of another network named 'small'\. Place this"
+        ):
+            estimate_energy(recording, "loihi", unlike)
     strange = replace(placement, relays={"four": 3})
     with pytest.raises(UnsupportedError, match="a population 'four' that did not run"):
         estimate_energy(recording, "loihi", strange)

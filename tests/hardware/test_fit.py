@@ -12,7 +12,7 @@ import pytest
 from tests.hardware.test_place import limited, network, one_layer, ones
 from whetsim import InputSpec
 from whetsim.connectivity import Dense
-from whetsim.errors import UnsupportedError
+from whetsim.errors import UnknownNameError, UnsupportedError
 from whetsim.network import InputPopulation, SpikingNetwork
 from whetsim_hardware import chip_names, load_chip
 from whetsim_hardware.fit import fit
@@ -73,13 +73,13 @@ def test_grey_inputs_become_planes_where_these_fit_and_binary_where_not() -> Non
 def test_weights_beyond_the_registers_are_taken_to_be_quantized() -> None:
     weight = np.ones((4, 2), dtype=np.int32)
     assert fit(one_layer(4, 2), ["loihi"])["loihi"].notes[0].startswith("every synapse stored")
-    weight[0] = 255
+    weight[0] = 127
     assert len(fit(one_layer(4, 2, lambda *_: Dense(weight)), ["loihi"])["loihi"].notes) == 1
-    weight[0] = 256
+    weight[0] = 129
     notes = fit(one_layer(4, 2, lambda *_: Dense(weight)), ["loihi"])["loihi"].notes
     assert notes[0] == "taken to be quantized to 8-bit weights: a"
     # 2^8 is one more bit plane's share, not a larger weight.
-    assert fit(grey(4), ["loihi"])["loihi"].notes[0].startswith("every synapse stored")
+    assert not any("quantized" in note for note in fit(grey(4), ["loihi"])["loihi"].notes)
 
 
 def test_chips_that_need_other_relays_do_not_share_their_networks() -> None:
@@ -98,3 +98,16 @@ def test_chips_that_need_other_relays_do_not_share_their_networks() -> None:
 def test_processors_have_no_cores_to_fit() -> None:
     with pytest.raises(UnsupportedError, match="gives no limits of cores"):
         fit(small(), ["cpu"])
+
+
+def test_one_chip_needs_no_list() -> None:
+    chip = load_chip("loihi")
+    tables = [fit(small(), chips).to_dict() for chips in ("loihi", ["loihi"], chip, [chip])]
+    assert all(table == tables[0] for table in tables)
+
+
+def test_a_chip_that_was_not_tried_is_named() -> None:
+    with pytest.raises(UnknownNameError, match="no chip named 'odin' was tried; there are: loihi"):
+        fit(small(), "loihi")["odin"]
+    with pytest.raises(UnknownNameError, match="Did you mean 'loihi'"):
+        fit(small(), ["loihi", "odin"])["lohi"]

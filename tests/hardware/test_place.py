@@ -15,10 +15,7 @@ from whetsim import InputSpec
 from whetsim.connectivity import Connectivity, Convolution, Dense, Geometry, Listed
 from whetsim.errors import (
     CapacityError,
-    FormatError,
     SampleError,
-    UnknownNameError,
-    UnsupportedError,
 )
 from whetsim.network import InputPopulation, Population, Projection, SpikingNetwork
 from whetsim_hardware import Chip, load_chip
@@ -58,9 +55,28 @@ def both_signs(n_sources: int, n_targets: int) -> Dense:
     return Dense(weight)
 
 
+def signs_in_turn(n_sources: int, n_targets: int) -> Dense:
+    weight = np.ones((n_sources, n_targets), dtype=np.int32)
+    weight[::2] = -1
+    return Dense(weight)
+
+
 def one_layer(n_sources: int, n_targets: int, kind: Any = ones, bias: int = 0) -> SpikingNetwork:
     shapes = {"input": (n_sources,), "a": (n_targets,)}
     return network(shapes, [("input", "a", kind(n_sources, n_targets))], bias)
+
+
+def wide_map(kernel: int) -> SpikingNetwork:
+    """Return a map of 2 x 4 neurons that read kernels of ones."""
+    geometry = Geometry((kernel + 1, kernel + 3, 1), (2, 4, 1), (kernel, kernel))
+    layer = Convolution(np.ones(geometry.weight_shape, dtype=np.int32), geometry)
+    return network({"input": geometry.source, "a": geometry.target}, [("input", "a", layer)])
+
+
+def graded(net: SpikingNetwork, high: int) -> SpikingNetwork:
+    shape = net.input.shape
+    source = InputPopulation(shape, 0, high, "graded", InputSpec(shape, 0, high, 1.0))
+    return replace(net, input=source, graded_fingerprint="")
 
 
 def limited(chip: str, **limits: int) -> Chip:
@@ -131,8 +147,8 @@ def test_a_core_filled_exactly_is_one_core_and_one_more_is_two(
         (
             "truenorth",
             "in_axons",
-            one_layer(128, 2, both_signs),
-            one_layer(129, 2, both_signs),
+            one_layer(128, 2, signs_in_turn),
+            one_layer(129, 2, signs_in_turn),
             258,
             256,
         ),
@@ -181,17 +197,6 @@ def test_out_axons_split_the_source() -> None:
     assert caught.value.population == "a"
 
 
-def test_distinct_thresholds_split_a_population() -> None:
-    def with_exponents(n: int) -> SpikingNetwork:
-        base = one_layer(1, n)
-        exponent = np.arange(1, n + 1)
-        population = Population("a", (n,), 1, np.zeros(n, dtype=np.int64), exponent)
-        return replace(base, populations=(population,), graded_fingerprint="")
-
-    assert place(with_exponents(7), "loihi").used["thresholds"] == (7, 7)
-    assert place(with_exponents(8), "loihi").n_cores == 2
-
-
 def test_more_cores_than_a_chip_has_take_more_chips() -> None:
     chip = limited("loihi", neurons_per_core=4, cores=8)
     assert place(one_layer(1, 32), chip).n_chips == 1
@@ -206,32 +211,56 @@ def test_small_populations_share_a_core_where_a_chip_can() -> None:
     assert [place(net, chip).n_cores for chip in ("loihi", "spinnaker", "odin")] == [1, 2, 2]
 
 
+WIDE_MAPS = [("loihi", 64), ("truenorth", 16), ("odin", 16)]
+
+
+@pytest.mark.parametrize(("chip", "kernel"), WIDE_MAPS)
+def test_a_wide_map_is_split_down_to_single_neurons(chip: str, kernel: int) -> None:
+    # Each of the 8 neurons reads kernel^2 sources: all the axons of a core, or all its fan-in.
+    net = wide_map(kernel)
+    result = place(net, chip)
+    assert result.used["in_axons"] == (kernel**2,) * 2
+    assert result.n_cores == 8
+
+
+@pytest.mark.parametrize(
+    "chip", ["loihi", "loihi2", "truenorth", "spinnaker", "spinnaker2", "odin", "brainscales2"]
+)
+def test_any_limit_that_one_neuron_alone_meets_splits_to_single_neurons(chip: str) -> None:
+    keys = {
+        "neurons": "neurons_per_core",
+        "in_axons": "in_axons_per_core",
+        "synapses": "synapses_per_core",
+        "synapse_bits": "synapse_bits_per_core",
+    }
+    net = wide_map(3)
+    alone = place(net, limited(chip, neurons_per_core=1)) if chip != "spinnaker2" else None
+    base = load_chip(chip)
+    for resource, key in keys.items():
+        if alone is None or key not in base.limits:
+            continue
+        most = alone.used[resource][0] if resource in alone.used else 1
+        result = place(net, limited(chip, **{key: most}))
+        assert result.used[resource] == (most, most)
+        assert sum(core.used["neurons"] for core in result.cores) == 8
+    if chip == "spinnaker2":
+        # Nine weights of 8 bits and the neuron's own word.
+        result = place(net, limited(chip, memory_bits_per_core=9 * 8 + 32))
+        assert result.n_cores == 8
+
+
 # --- TrueNorth: axon types, copies, splitters, relays
 
 
-def test_weights_take_an_axon_for_each_bit() -> None:
-    def layer(weight: int) -> SpikingNetwork:
-        # Two neurons with different weights, so that nothing can be divided out.
-        values = np.ones((10, 2), dtype=np.int32)
-        values[3, 0] = weight
-        return one_layer(10, 2, lambda *_: Dense(values))
-
-    axons = {w: place(layer(w), "truenorth").used["in_axons"][0] for w in (1, 3, 7, 15, -1, -8)}
-    assert axons == {1: 10, 3: 20, 7: 30, 15: 40, -1: 20, -8: 40}
-    wide = place(layer(16), "truenorth")
-    assert wide.used["in_axons"][0] == 20
-    assert wide.notes == ("taken to be quantized to ternary weights: a",)
-
-
-def test_bit_planes_need_a_type_each() -> None:
-    net = replace(
-        one_layer(4, 2),
-        input=InputPopulation((4,), 0, 255, "graded", InputSpec((4,), 0, 255, 1.0)),
-        graded_fingerprint="",
-    )
-    with pytest.raises(DoesNotFitError, match=r"8 bit planes .*axon_types: needs 8; there are 4"):
-        place(net, "truenorth")
-    assert place(net, "truenorth", encoding="binary").n_cores == 1
+def test_a_wide_map_before_a_large_layer_is_copied_or_split() -> None:
+    layer = conv((2, 4, 1), 1, 1)
+    shapes = {"input": (2, 4, 1), "a": (2, 4, 1), "b": (38_400,)}
+    net = network(shapes, [("input", "a", layer), ("a", "b", ones(8, 38_400))])
+    result = place(net, "truenorth")
+    # 150 cores read every neuron; one core holds one neuron with its copies, or its splitters.
+    assert len(result.cores_of("b")) == 150
+    assert result.n_extra_neurons > 0
+    assert all(c.used["neurons"] <= 256 for c in result.cores)
 
 
 def test_a_neuron_is_copied_for_each_axon_that_it_feeds() -> None:
@@ -332,6 +361,27 @@ def test_speck_has_nine_cores_of_three_sizes() -> None:
     assert sorted(c.index for c in place(chain(2, 256), "speck").cores) == [5, 6]
     with pytest.raises(DoesNotFitError, match="cores: needs 3; there are 2"):
         place(chain(3, 256), "speck")
+
+
+def test_a_fully_connected_layer_on_speck_reads_a_map_as_channels() -> None:
+    layer = conv((5, 5, 20), 1, 20)
+    shapes = {"input": (5, 5, 20), "a": (5, 5, 20), "b": (128,)}
+    net = network(shapes, [("input", "a", layer), ("a", "b", ones(500, 128))])
+    core = next(c for c in place(net, "speck").cores if c.slices[0].population == "b")
+    # As a kernel of 5 x 5 it would take 20 * 32 * 128 words, more than there are.
+    assert core.used["kernel_words"] == 500 * 128
+    # 1,032 inputs are too many channels, so it has a kernel of 2 x 2.
+    net = network({"input": (2, 2, 258), "a": (32,)}, [("input", "a", ones(1032, 32))])
+    assert place(net, "speck").cores[0].used["kernel_words"] == 258 * 4 * 32
+
+
+@pytest.mark.parametrize("chip", ["speck", "akida"])
+def test_a_population_that_nothing_feeds_has_no_layer(chip: str) -> None:
+    net = replace(one_layer(3, 2), projections=(), graded_fingerprint="")
+    with pytest.raises(DoesNotFitError, match="nothing feeds it: its neurons decide by") as caught:
+        place(net, chip)
+    assert (caught.value.needed, caught.value.available) == (1, 0)
+    assert place(net, "loihi").used["neurons"][0] == 2
 
 
 def test_the_layers_of_akida() -> None:
@@ -523,13 +573,3 @@ def test_a_placement_prints_what_it_uses() -> None:
     assert "  a: 4.00 messages a spike" in lines
     assert "  a -> b: 0.00 hops a message" in lines
     assert lines[-1].strip() == "every synapse stored: no weights shared by population axons"
-
-
-def test_bad_requests_are_refused() -> None:
-    with pytest.raises(UnknownNameError, match="Did you mean 'greedy'"):
-        place(one_layer(1, 1), "loihi", "greedi")  # type: ignore[arg-type]
-    with pytest.raises(UnsupportedError, match="gives no limits of cores"):
-        place(one_layer(1, 1), "gpu")
-    for text in ("[]", "{}", "{", '{"format": "whetsim placement 1"}', "null"):
-        with pytest.raises(FormatError, match="not what Placement"):
-            Placement.from_json(text)

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,8 +29,8 @@ from numpy.typing import NDArray
 
 from whetsim.arithmetic import IntegerFormat
 from whetsim.backend import Capabilities, Schedule, Simulation
-from whetsim.connectivity import Connectivity, Convolution, Dense
 from whetsim.network import SpikingNetwork
+from whetsim_hardware.axon_values import Values, values_of
 from whetsim_hardware.chip import Chip, load_chip
 from whetsim_hardware.emulate.common import (
     FEWER,
@@ -45,7 +44,7 @@ from whetsim_hardware.emulate.common import (
     refuse,
 )
 
-__all__ = ["Neurons", "TrueNorthBackend", "Values", "values_of"]
+__all__ = ["Neurons", "TrueNorthBackend"]
 
 Integers = NDArray[np.int64]
 CHIP = load_chip("truenorth")
@@ -64,69 +63,6 @@ def _numbers(chip: Chip) -> IntegerFormat:
         threshold_max=high,
         fan_in=lines,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Values:
-    """How the neurons of a population make their weights.
-
-    Parameters
-    ----------
-    n_types : int
-        Axon types in use: every source has a line of each.
-    values : int64 array (n_neurons, n_types)
-        What a spike on a line of each type is worth to each neuron.
-    """
-
-    n_types: int
-    values: Integers
-
-
-def values_of(rule: ChipRule, most: int) -> Values | None:
-    """Return values whose sums are the weights of every neuron; None with more than `most` types.
-
-    A neuron takes its different weights themselves, if there are few enough, else two's
-    complement: 1, 2, 4, ... and a negative last one.
-    """
-    different = [np.zeros(0, dtype=np.int64) for _ in rule.threshold]
-    for _, connectivity in rule.weights:
-        for neuron, weights in enumerate(_different(connectivity)):
-            different[neuron] = np.union1d(different[neuron], weights)
-    needs = [min(len(w), _bits(w)) for w in different]
-    n_types = max([1, *needs])
-    if n_types > most:
-        return None
-    values = np.zeros((len(different), n_types), dtype=np.int64)
-    binary = np.left_shift(1, np.arange(n_types))
-    binary[-1] *= -1
-    for neuron, weights in enumerate(different):
-        if len(weights) <= n_types:
-            values[neuron, : len(weights)] = weights
-        else:
-            values[neuron] = binary
-    return Values(n_types, values)
-
-
-def _bits(weights: Integers) -> int:
-    """Return how many bits two's complement of all weights takes."""
-    return max((int(w if w >= 0 else ~w).bit_length() + 1 for w in weights), default=1)
-
-
-def _different(connectivity: Connectivity) -> list[Integers]:
-    """Return the different weights onto each target."""
-    weight = connectivity.weight.astype(np.int64)
-    if isinstance(connectivity, (Convolution, Dense)):
-        # Of a convolution, all places of a channel share the kernel.
-        by_target = weight.reshape(-1, weight.shape[-1]).T
-        found = [np.unique(w[w != 0]) for w in by_target]
-        return found * (connectivity.n_targets // max(1, len(found)))
-    result = [np.zeros(0, dtype=np.int64) for _ in range(connectivity.n_targets)]
-    for _, target, weights in connectivity.synapses():
-        order = np.argsort(target, kind="stable")
-        ends = np.searchsorted(target[order], np.arange(connectivity.n_targets + 1))
-        for neuron, (a, b) in enumerate(pairwise(ends)):
-            result[neuron] = np.union1d(result[neuron], weights[order[a:b]])
-    return result
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,7 +46,8 @@ def has_layer_rules(chip: Chip) -> bool:
 def place_layers(wiring: Wiring, chip: Chip, weight_bits: int | None = None) -> Placement:
     """Give each population a core of its own, if its kernel and its map fit; one chip alone.
 
-    A fully connected layer is a convolution whose kernel is as large as its input. A group of
+    A fully connected layer is a convolution: its inputs are channels, or its kernel is as large as
+    the map that it reads. A group of
     channels still takes the kernel words of a full convolution.
     """
     layers = [_layer(wiring, chip, p.name) for p in wiring.network.populations]
@@ -77,11 +78,15 @@ def place_layers(wiring: Wiring, chip: Chip, weight_bits: int | None = None) -> 
         },
         messages_per_spike=_messages(wiring),
         notes=_notes(chip),
+        fingerprint=network.graded_fingerprint,
     )
 
 
 def _layer(wiring: Wiring, chip: Chip, name: str) -> _Layer:
     projections = list(wiring.network.into(name))
+    if not projections:
+        detail = "nothing feeds it: its neurons decide by their biases alone, and have no kernel"
+        raise DoesNotFitError(chip.name, name, "layers_without_input", 1, 0, detail)
     if len(projections) != 1:
         detail = f"{len(projections)} projections with kernels of their own"
         raise DoesNotFitError(chip.name, name, "projections", len(projections), 1, detail)
@@ -118,11 +123,18 @@ def _layer(wiring: Wiring, chip: Chip, name: str) -> _Layer:
 
 
 def _dense_source(wiring: Wiring, chip: Chip, projection: Projection) -> Triple:
-    """Return the map that a fully connected layer reads: flat if it is too large for a kernel."""
+    """Return the map that a fully connected layer reads.
+
+    Flat, as channels alone, if so many channels are legal (a kernel's lengths are rounded up, so
+    that it never takes fewer words) or the map is too large for a kernel.
+    """
     height, width, channels = layout_of(wiring.network, projection.source)
+    n_inputs = height * width * channels
     largest = chip.limits["kernel_size"].value
-    if not isinstance(largest, tuple) and max(height, width) > int(largest):
-        return 1, 1, height * width * channels
+    most = chip.limit("channels") if "channels" in chip.limits else None
+    too_large = not isinstance(largest, tuple) and max(height, width) > int(largest)
+    if too_large or (most is not None and n_inputs <= most):
+        return 1, 1, n_inputs
     return height, width, channels
 
 

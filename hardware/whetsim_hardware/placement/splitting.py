@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whetsim_hardware.placement.errors import DoesNotFitError
+from whetsim_hardware.placement.registers import is_assumed, thresholds_of, weight_formats
 from whetsim_hardware.placement.rules import STATE_BITS, CoreRules, bits_of
 from whetsim_hardware.placement.tiles import Tiling, layout_of, tile_lengths
 from whetsim_hardware.placement.wiring import Line, Wiring
@@ -17,8 +18,6 @@ __all__ = ["Split", "lines_of", "split_all"]
 
 Integers = NDArray[np.int64]
 Use = dict[str, Integers]
-TERNARY_AXONS = 2
-"""Axons of an input whose weights are taken to be quantized to -1, 0 and 1: one of each sign."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,27 +64,18 @@ def lines_of(wiring: Wiring, rules: CoreRules, name: str) -> tuple[Line, ...]:
     )
 
 
-def is_assumed(wiring: Wiring, rules: CoreRules, name: str) -> bool:
-    """Return whether a population's integers do not fit, so that quantizing is assumed."""
-    low, high = wiring.largest_weights(name)
-    if rules.axon_types:
-        return _bits(low, high) > rules.axon_types
-    room = rules.chip.arithmetic
-    if "weight_max" not in room or "weight_min" not in room:
-        return False
-    smallest = int(room["weight_min"].value)  # type: ignore[arg-type]
-    if rules.splits_signs or smallest == 0:
-        smallest = -int(room["weight_max"].value)  # type: ignore[arg-type]
-    return low < smallest or high > int(room["weight_max"].value)  # type: ignore[arg-type]
-
-
 def _typed_axons(wiring: Wiring, rules: CoreRules, name: str) -> int:
-    """Return axons for each source: one for each bit (two's complement) of the weights."""
-    axons = _bits(*wiring.largest_weights(name))
-    if axons > rules.axon_types:
-        axons = TERNARY_AXONS
+    """Return axons for each source, one of each type, as the emulator counts them.
+
+    Weights with which there are too many are taken to be quantized to -1, 0 and 1.
+    """
+    if not is_assumed(wiring, rules, name):
+        return wiring.axon_types(name, rules.axon_types) or 1
     reads_planes = any(p.source == wiring.network.input.name for _, p in wiring.into(name))
-    types = axons * (wiring.planes if reads_planes else 1)
+    planes = wiring.planes if reads_planes else 1
+    signs = sum(1 for extreme in wiring.largest_weights(name) if extreme)
+    # The different values themselves, or two's complement with the negative value last.
+    types = min(signs * planes, planes + 1)
     if types > rules.axon_types:
         raise DoesNotFitError(
             rules.chip.name,
@@ -93,15 +83,9 @@ def _typed_axons(wiring: Wiring, rules: CoreRules, name: str) -> int:
             "axon_types",
             types,
             rules.axon_types,
-            f"{wiring.planes} bit planes with weights on {axons} axons need a type each",
+            f"{planes} bit planes need a type each, even with ternary weights",
         )
-    return axons
-
-
-def _bits(low: int, high: int) -> int:
-    """Return the axons that weights low..high take: values 1, 2, 4, ... and a negative one."""
-    negative = int(low < 0)
-    return max(1, max(high.bit_length(), (-low - 1).bit_length() if negative else 0) + negative)
+    return types
 
 
 def split_all(wiring: Wiring, rules: CoreRules) -> list[Split]:
@@ -153,10 +137,9 @@ class _Splitter:
         self._population = wiring.network[name]
         self._shape = layout_of(wiring.network, name)
         self._lines = lines_of(wiring, rules, name)
-        self._formats = sum(1 for _ in wiring.into(name))
-        self._one_threshold = (
-            is_assumed(wiring, rules, name) or len(np.unique(self._population.threshold)) == 1
-        )
+        limits = rules.limits
+        self._formats = weight_formats(wiring, rules, name) if "weight_formats" in limits else 0
+        self._thresholds = thresholds_of(wiring, rules, name) if "thresholds" in limits else None
 
     def best(self) -> Split:
         """Return the split with the fewest cores; neurons that feed several axons are copied, or
@@ -169,14 +152,27 @@ class _Splitter:
         room = self._rules.limits["neurons"]
         relayed = np.where(self._messages > 1, self._messages, 0)
         split = self._split(splitter_axons(relayed, room), relayed)
-        if int(self._messages.max()) <= room:
-            copied = self._split(np.maximum(self._messages, 1))
-            if copied.tiling.n_blocks <= split.tiling.n_blocks - (-int(relayed.sum()) // room):
-                return copied
-        return split
+        if int(self._messages.max()) > room:
+            return split
+        copied = self._attempt(np.maximum(self._messages, 1))
+        cores = split.tiling.n_blocks - (-int(relayed.sum()) // room)
+        return split if copied is None or copied.tiling.n_blocks > cores else copied
 
     def _split(self, slots: Integers, splitters: Integers | None = None) -> Split:
-        """Return the split if each neuron takes so many places on its core."""
+        """Return the split if each neuron takes so many places on its core.
+
+        Raises
+        ------
+        DoesNotFitError
+            If one neuron alone is too much.
+        """
+        split = self._attempt(slots, splitters)
+        if split is None:
+            raise self._refusal(slots)
+        return split
+
+    def _attempt(self, slots: Integers, splitters: Integers | None = None) -> Split | None:
+        """Return the split of `_split`, None if there is none."""
         found: tuple[tuple[int, int], Tiling, Use] | None = None
         for height, width in self._places():
             places = -(-self._shape[0] // height) * -(-self._shape[1] // width)
@@ -190,14 +186,18 @@ class _Splitter:
             if found is None or score < found[0]:
                 found = score, tiling, use
         if found is None:
-            raise self._refusal(slots)
+            return None
         return Split(self._name, found[1], self._lines, found[2], self._messages, splitters)
 
     def _places(self) -> list[tuple[int, int]]:
-        """Return heights and widths of tiles to try, those that make the fewest tiles first."""
+        """Return heights and widths of tiles to try, those that make the fewest tiles first.
+
+        Whole rows and columns, parts of one row or column, and tiles in the map's proportions;
+        single cells are among them.
+        """
         height, width, _ = self._shape
-        pairs = {(h, width) for h in tile_lengths(height)}
-        pairs |= {(height, w) for w in tile_lengths(width)}
+        pairs = {(h, w) for h in tile_lengths(height) for w in (1, width)}
+        pairs |= {(h, w) for h in (1, height) for w in tile_lengths(width)}
         widths = np.asarray(tile_lengths(width))
         for h in tile_lengths(height):
             nearest = widths[np.argmin(np.abs(widths * height - h * width))]
@@ -247,12 +247,8 @@ class _Splitter:
         yield "synapses", sum((c.synapses for _, c in counts), np.zeros(n_blocks, np.int64))
         if rules.axons_per_neuron is None:
             yield "out_axons", tiling.total(self._messages)
-        if "thresholds" in limits:
-            one = np.ones(n_blocks, np.int64)
-            yield (
-                "thresholds",
-                one if self._one_threshold else tiling.distinct(self._population.threshold),
-            )
+        if self._thresholds is not None:
+            yield "thresholds", tiling.distinct(self._thresholds)
         if "weight_formats" in limits:
             yield "weight_formats", np.full(n_blocks, self._formats, np.int64)
         if rules.memory is not None:

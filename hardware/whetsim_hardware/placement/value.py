@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whetsim.errors import FormatError
+from whetsim_hardware.placement.reading import check_content
 
 __all__ = ["Core", "Placement", "Slice"]
 
@@ -107,6 +108,8 @@ class Placement:
     greedy_traffic : float
     notes : tuple of str
         What was taken for granted.
+    fingerprint : str
+        ``graded_fingerprint`` of the network; empty if it is not known.
     """
 
     network: str
@@ -127,6 +130,7 @@ class Placement:
     traffic: float = 0.0
     greedy_traffic: float = 0.0
     notes: tuple[str, ...] = ()
+    fingerprint: str = ""
 
     @property
     def n_cores(self) -> int:
@@ -179,13 +183,14 @@ class Placement:
         """
         try:
             content = json.loads(text)
-            if content.pop("format") != JSON_FORMAT:
-                raise ValueError("unknown format")
+            if not isinstance(content, dict) or content.pop("format", None) != JSON_FORMAT:
+                raise ValueError(f"need an object of format {JSON_FORMAT!r}")
+            check_content(content)
             content["cores"] = tuple(_core(c) for c in content["cores"])
             content["hops"] = {(source, target): v for source, target, v in content["hops"]}
             content["notes"] = tuple(content["notes"])
             return cls(**content)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise FormatError(
                 f"placement: not what Placement.to_json writes ({error}). Write it again."
             ) from None

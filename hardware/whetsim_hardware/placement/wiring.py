@@ -10,6 +10,7 @@ import numpy as np
 from whetsim.coding import bit_factors, encode_network
 from whetsim.connectivity import Connectivity, Listed
 from whetsim.network import Encoding, Population, Projection, SpikingNetwork
+from whetsim_hardware.axon_values import values_of
 from whetsim_hardware.chip import Chip
 from whetsim_hardware.integers import IntegerRule, integer_rule
 from whetsim_hardware.placement.fans import Fan, fan_of
@@ -92,6 +93,7 @@ class Wiring:
         self.network = network
         self._fans: dict[tuple[int, int], Fan] = {}
         self._rules: dict[str, IntegerRule] = {}
+        self._types: dict[tuple[str, int], int | None] = {}
 
     def fan(self, number: int, sign: int = 0) -> Fan:
         """Return the fan of projection `number`, of all weights or of those of one sign."""
@@ -109,6 +111,13 @@ class Wiring:
         if name not in self._rules:
             self._rules[name] = integer_rule(self.network, name)
         return self._rules[name]
+
+    def axon_types(self, name: str, most: int) -> int | None:
+        """Return the axon types that population `name` needs; None if more than `most`."""
+        if (name, most) not in self._types:
+            values = values_of(self.rule(name), most)
+            self._types[name, most] = None if values is None else values.n_types
+        return self._types[name, most]
 
     def largest_weights(self, name: str) -> tuple[int, int]:
         """Return the lowest and highest integer weight, bit planes brought to the same scale."""

@@ -25,6 +25,7 @@ from whetsim.backends.support import Kernel, need, package_version
 from whetsim.coding import encode_samples, to_integers
 from whetsim.errors import UnsupportedError
 from whetsim.network import SpikingNetwork
+from whetsim_hardware.place import place
 
 __all__ = ["Acceptance", "PyNNSpinnakerBackend", "SpinnakerSimulation"]
 
@@ -49,6 +50,8 @@ class Acceptance:
         Entries of the fullest one; a router has 1,023 for applications.
     ring_buffer_shifts : mapping of str to tuple of int
         For each population the left shift of its excitatory and inhibitory weights.
+    placed : mapping of str to int
+        Cores of each population in this package's own placement, to be compared.
     is_virtual : bool
         Whether no board was there.
     """
@@ -58,6 +61,7 @@ class Acceptance:
     routing_entries: int
     largest_table: int
     ring_buffer_shifts: Mapping[str, tuple[int, ...]]
+    placed: Mapping[str, int]
     is_virtual: bool
 
     @property
@@ -78,7 +82,8 @@ class Acceptance:
         for name, cores in self.cores.items():
             shifts = self.ring_buffer_shifts.get(name)
             shown = "" if shifts is None else f", ring-buffer shifts {'/'.join(map(str, shifts))}"
-            lines.append(f"  {name}: {cores} cores{shown}")
+            ours = f" ({self.placed[name]} in our placement)" if name in self.placed else ""
+            lines.append(f"  {name}: {cores} cores{ours}{shown}")
         return "\n".join(lines)
 
 
@@ -217,8 +222,20 @@ class SpinnakerSimulation(PyNNSimulation):
             for p in self.network.populations
         }
         return Acceptance(
-            cores, len(chips), sum(entries), max(entries, default=0), shifts, self.is_virtual
+            cores,
+            len(chips),
+            sum(entries),
+            max(entries, default=0),
+            shifts,
+            _placed(self.network),
+            self.is_virtual,
         )
+
+
+def _placed(network: SpikingNetwork) -> dict[str, int]:
+    """Return the cores of each population in the placement of this package."""
+    placement = place(network, "spinnaker")
+    return {p.name: len(placement.cores_of(p.name)) for p in network.populations}
 
 
 def _user_has_a_board() -> bool:

@@ -52,6 +52,8 @@ def test_the_tool_chain_takes_the_mnist_network() -> None:
     assert 0 < found.largest_table <= found.routing_entries
     assert set(found.ring_buffer_shifts) == {p.name for p in network.populations}
     assert all(len(s) == 2 for s in found.ring_buffer_shifts.values())
+    assert found.placed == {p.name: 1 for p in network.populations}
+    assert "(1 in our placement)" in str(found)
     assert found.to_dict()["n_cores"] == found.n_cores
     assert f"{found.n_cores} cores" in str(found)
 

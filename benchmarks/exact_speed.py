@@ -149,7 +149,9 @@ def main() -> int:
     """Measure, print, and return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--networks", default=",".join(NETWORKS))
-    parser.add_argument("--densities", default="0.05,0.1,0.2,0.3")
+    parser.add_argument(
+        "--densities", default="0.05,0.1,0.2,0.3", help="shares of units that fire, 0..1"
+    )
     parser.add_argument(
         "--full", action="store_true", help="all 10,000 images; a quarter of an hour"
     )
@@ -157,10 +159,16 @@ def main() -> int:
     parser.add_argument("--data-dir", help="folder with MNIST's files")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    try:
+        densities = [float(text) for text in options.densities.split(",")]
+    except ValueError:
+        densities = [-1.0]
+    if not all(0 < density < 1 for density in densities):
+        parser.error(f"--densities: need shares between 0 and 1 (got {options.densities}).")
     images, _ = whetsim.datasets.load("mnist", split="test", data_dir=options.data_dir)
     rows = []
     for name in options.networks.split(","):
-        for density in map(float, options.densities.split(",")):
+        for density in densities:
             part = images[: SAMPLES[name][options.full]]
             rows.append(measure(name, density, part, options.rounds))
             if not options.json:

@@ -140,14 +140,30 @@ def test_transposed_convolution() -> None:
     check(net, binary((4, 5, 4)))
 
 
+@pytest.mark.parametrize("channels", [5, 32, 64, 70])
 @pytest.mark.parametrize(
-    "pool", [{}, {"pool_size": 3, "strides": 1, "padding": "same"}, {"pool_size": (2, 3)}], ids=str
+    "pool",
+    [
+        {},
+        {"padding": "same"},
+        {"strides": 1},
+        {"pool_size": 3, "strides": 1, "padding": "same"},
+        {"pool_size": (2, 3)},
+    ],
+    ids=str,
 )
-def test_pools_of_bits(pool: dict[str, Any]) -> None:
-    layers = [*conv("a", "input", (2, 2), 2, 70), L.MaxPool2D(name="p", inputs="a", **pool)]
-    net = network([*layers, *conv("b", "p", (2, 2), 70, 3)], (8, 9, 2))
+def test_pools_of_bits(pool: dict[str, Any], channels: int) -> None:
+    layers = [*conv("a", "input", (2, 2), 2, channels), L.MaxPool2D(name="p", inputs="a", **pool)]
+    net = network([*layers, *conv("b", "p", (2, 2), channels, 3)], (8, 10, 2))
     assert kinds(net)["p"] == ["Pooling"]
-    check(net, binary((8, 9, 2)))
+    check(net, binary((8, 10, 2)))
+
+
+@pytest.mark.parametrize("channels", [16, 32, 64])
+def test_spikes_of_an_odd_number_of_places(channels: int) -> None:
+    net = network(conv("a", "input", (2, 2), 2, channels), (4, 6, 2))
+    assert net["a"].size // channels == 15
+    check(net, binary((4, 6, 2)))
 
 
 @pytest.mark.parametrize("signs", ["plus", "minus", "both"])

@@ -30,7 +30,7 @@ from whetsim.recording import Recorder
 
 __all__ = ["ExactBackend"]
 
-PART_UNITS = 2**20
+PART_UNITS = 2**21
 """Neurons times samples that a thread takes at once: their sums stay in its cache."""
 
 
@@ -164,6 +164,10 @@ class ExactSimulation(Simulation):
 
     def _input_events(self, values: NDArray[np.int32], scratch: Scratch) -> Events:
         n, source = len(values), self.network.input
+        if source.name not in self._listed:
+            counts = np.empty(n, np.int64)
+            kernels.count_values(values, counts)
+            return Events.unlisted(counts, values)
         shape = (n, source.size + kernels.EVENT_ROOM)
         numbers = scratch.array("input events", shape, np.int32)
         carried = scratch.array("input values", shape, np.float64)
@@ -187,9 +191,11 @@ class ExactSimulation(Simulation):
         for projection, fan_out in zip(self.network.projections, self._fan_out, strict=True):
             sums = np.empty(n, np.int64)
             if fan_out is None:
-                listed = events[projection.source]
-                table = projection.connectivity.fan_out
-                kernels.tally(listed.numbers, listed.counts, table, sums)
+                found, table = events[projection.source], projection.connectivity.fan_out
+                if found.every is not None:
+                    kernels.tally_values(found.every, table, sums)
+                else:
+                    kernels.tally(found.numbers, found.counts, table, sums)
             elif fan_out.ndim == 0:
                 sums = counts[projection.source] * fan_out
             else:

@@ -107,6 +107,12 @@ class Events:
     first: Index
     every: NDArray[np.integer[Any]] | None = None
 
+    @classmethod
+    def unlisted(cls, counts: Index, every: NDArray[np.integer[Any]]) -> Events:
+        """Return the values of all neurons, where nothing reads which of them are not 0."""
+        none = np.zeros((len(counts), 0), np.int32)
+        return cls(none, counts, none, every.shape[1], np.zeros((len(counts), 0), np.int64), every)
+
     @property
     def weighted(self) -> bool:
         """Whether events carry values."""

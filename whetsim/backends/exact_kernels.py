@@ -32,6 +32,7 @@ from whetsim.backends.exact_vectors import (
 __all__ = [
     "EVENT_ROOM",
     "LANES",
+    "count_values",
     "fire",
     "list_events",
     "list_values",
@@ -45,6 +46,7 @@ __all__ = [
     "starts",
     "tally",
     "tally_places",
+    "tally_values",
     "width_of",
 ]
 
@@ -94,31 +96,53 @@ def _mixed(word, number):
 
 
 @_compiled
+def _join(bits, channels, packed):
+    """Write the spikes neuron after neuron: bit i % 64 of word i // 64 is neuron i."""
+    n_places, n_words = bits.shape[1:]
+    if channels == 64 * n_words:  # as they lie
+        for sample in range(len(bits)):
+            words = bits[sample].ravel()
+            for w in range(len(words)):
+                packed[sample, w] = words[w]
+        return
+    if channels == 32:
+        for sample in range(len(bits)):
+            words = bits[sample].ravel()
+            for w in range(n_places // 2):
+                packed[sample, w] = words[2 * w] | words[2 * w + 1] << np.uint64(32)
+            if n_places % 2:
+                packed[sample, n_places // 2] = words[n_places - 1]
+        return
+    for sample in range(len(bits)):
+        word, filled, n = np.uint64(0), 0, 0
+        for place in range(n_places):
+            for w in range(n_words):
+                new = bits[sample, place, w]
+                size = min(64, channels - 64 * w)
+                word |= new << np.uint64(filled)
+                if filled + size >= 64:
+                    packed[sample, n] = word
+                    n += 1
+                    # A shift by 64 would be one by 0.
+                    word = new >> np.uint64(64 - filled) if filled else np.uint64(0)
+                filled = (filled + size) % 64
+        if filled:
+            packed[sample, n] = word
+
+
+@_compiled
 def pack(bits, channels, packed, digests, counts):
     """Write the spikes neuron after neuron, with a fingerprint and the number of each sample's.
 
     bits (n, n_places, n_words); packed (n, ceil(n_neurons / 64)): bit i % 64 of word i // 64 is
     neuron i.
     """
-    for sample in range(len(bits)):
-        word, filled, n, spikes = np.uint64(0), 0, 0, 0
-        digest = np.uint64(0)
-        for place in range(bits.shape[1]):
-            for w in range(bits.shape[2]):
-                new = bits[sample, place, w]
-                size = min(64, channels - 64 * w)
-                spikes += popcount(new)
-                word |= new << np.uint64(filled)
-                if filled + size >= 64:
-                    packed[sample, n] = word
-                    n += 1
-                    digest += _mixed(word, n)
-                    # A shift by 64 would be one by 0.
-                    word = new >> np.uint64(64 - filled) if filled else np.uint64(0)
-                filled = (filled + size) % 64
-        if filled:
-            packed[sample, n] = word
-            digest += _mixed(word, n + 1)
+    _join(bits, channels, packed)
+    for sample in range(len(packed)):
+        words, spikes, digest = packed[sample], 0, np.uint64(0)
+        for w in range(len(words)):
+            spikes += popcount(words[w])
+            digest += _mixed(words[w], w + 1)
         digests[sample] = digest
         counts[sample] = spikes
 
@@ -133,6 +157,26 @@ def tally_places(bits, table, result):
             for w in range(bits.shape[2]):
                 here += popcount(bits[sample, place, w])
             total += here * table[place]
+        result[sample] = total
+
+
+@_compiled
+def count_values(values, counts):
+    """Write how many inputs of each sample are not 0."""
+    for sample in range(len(values)):
+        row, n = values[sample], 0
+        for neuron in range(len(row)):
+            n += row[neuron] != 0
+        counts[sample] = n
+
+
+@_compiled
+def tally_values(values, table, result):
+    """Write the sum of a table over the inputs of each sample that are not 0."""
+    for sample in range(len(values)):
+        row, total = values[sample], 0
+        for neuron in range(len(row)):
+            total += table[neuron] if row[neuron] != 0 else 0
         result[sample] = total
 
 
@@ -392,22 +436,36 @@ def fire(sums, thresholds, bits):
 @_compiled
 def pool(source, rows, row_ends, columns, column_ends, width, every, bits):
     """Set the bits of the channels that fired anywhere (or, if `every`, all over) in the window."""
+    n_words, n_out_x = bits.shape[2], len(column_ends)
+    # All over is not anywhere of what did not fire.
+    flip = ~np.uint64(0) if every else np.uint64(0)
+    pairs = len(columns) == n_out_x and np.all(columns[:, 2] - columns[:, 1] == 2)
+    # Rows first, as they lie; then what is left of each window in them.
+    seen = np.empty(width * n_words, np.uint64)
     for sample in range(len(source)):
+        words = source[sample].ravel()
         r0 = 0
         for y in range(len(row_ends)):
-            c0 = 0
-            for x in range(len(column_ends)):
-                place = y * len(column_ends) + x
-                for w in range(bits.shape[2]):
-                    word = ~np.uint64(0) if every else np.uint64(0)
-                    for r in range(r0, row_ends[y]):
-                        for c in range(c0, column_ends[x]):
-                            for ix in range(columns[c, 1], columns[c, 2]):
-                                seen = source[sample, rows[r, 1] * width + ix, w]
-                                word = word & seen if every else word | seen
-                    bits[sample, place, w] = word
-                c0 = column_ends[x]
+            seen[:] = 0
+            for r in range(r0, row_ends[y]):
+                row = words[rows[r, 1] * len(seen) :]
+                for i in range(len(seen)):
+                    seen[i] |= row[i] ^ flip
             r0 = row_ends[y]
+            out = bits[sample, y * n_out_x : (y + 1) * n_out_x]
+            if pairs and n_words == 1:
+                for x in range(n_out_x):
+                    out[x, 0] = (seen[columns[x, 1]] | seen[columns[x, 1] + 1]) ^ flip
+                continue
+            c0 = 0
+            for x in range(n_out_x):
+                for w in range(n_words):
+                    word = np.uint64(0)
+                    for c in range(c0, column_ends[x]):
+                        for ix in range(columns[c, 1], columns[c, 2]):
+                            word |= seen[ix * n_words + w]
+                    out[x, w] = word ^ flip
+                c0 = column_ends[x]
 
 
 @_compiled

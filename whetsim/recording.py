@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from whetsim.errors import SampleError, UnknownNameError, did_you_mean
 from whetsim.network import SpikingNetwork
+from whetsim.rows import Rows
 
 __all__ = ["Record", "Recorder", "Recording", "Timing"]
 
@@ -158,40 +159,8 @@ class Recording:
         return sum(float(s.sum()) for s in self.synops.values()) / max(self.n_samples, 1)
 
 
-class _Growing:
-    """An array that rows are added to; it is never in memory twice.
-
-    Parameters
-    ----------
-    row : tuple of int
-        Shape of one row.
-    dtype : numpy dtype
-    room : int
-        Rows to make room for at once; more make it grow.
-    """
-
-    def __init__(self, row: tuple[int, ...], dtype: Any, room: int) -> None:
-        self._rows: NDArray[Any] = np.empty((room, *row), dtype)
-        self._n = 0
-
-    def add(self, rows: NDArray[Any]) -> None:
-        """Copy `rows` behind those that are there."""
-        end = self._n + len(rows)
-        if end > len(self._rows):
-            self._resize(max(end, len(self._rows) * 9 // 8))
-        self._rows[self._n : end] = rows
-        self._n = end
-
-    def finish(self) -> NDArray[Any]:
-        """Return the rows, read-only, in exactly the memory they need."""
-        self._resize(self._n)
-        self._rows.flags.writeable = False
-        return self._rows
-
-    def _resize(self, n: int) -> None:
-        # In place: a large block changes its size without its pages being copied.
-        if n != len(self._rows):
-            self._rows.resize((n, *self._rows.shape[1:]), refcheck=False)
+RESULTS_IN_MEMORY = 2**21
+"""Bytes of results that a run keeps in memory; if there are more, they go to a temporary file."""
 
 
 class Recorder:
@@ -210,20 +179,25 @@ class Recorder:
         self.network = network
         self.n_samples = 0
         names = [p.name for p in network.populations]
-
-        def one_each(names: list[str], dtype: Any) -> dict[str, _Growing]:
-            return {name: _Growing((), dtype, expected) for name in names}
-
-        self._counts = one_each([network.input.name, *names], np.int64)
-        self._synops = one_each(names, np.int64)
-        self._digests = one_each(names, np.uint64)
-        self._packed: dict[str, _Growing] = {}
-        if record == "rasters":
-            for p in network.populations:
-                self._packed[p.name] = _Growing((-(-p.size // 8),), np.uint8, expected)
-        self._scores: _Growing | None = None
-        if network.readout is not None:
-            self._scores = _Growing((network.readout.n_classes,), np.float64, expected)
+        n_classes = 0 if network.readout is None else network.readout.n_classes
+        n_bytes = {p.name: -(-p.size // 8) for p in network.populations}
+        one = dict.fromkeys(names, 1)
+        figures: dict[str, tuple[dict[str, int], Any]] = {
+            "counts": ({network.input.name: 1} | one, np.int64),
+            "synops": (one, np.int64),
+            "digests": (one, np.uint64),
+            "scores": ({"scores": n_classes} if n_classes else {}, np.float64),
+            "packed": (n_bytes if record == "rasters" else {}, np.uint8),
+        }
+        a_sample = sum(
+            sum(columns.values()) * np.dtype(kind).itemsize for columns, kind in figures.values()
+        )
+        limit = max(1, RESULTS_IN_MEMORY // a_sample)
+        self._rows = {
+            name: Rows(columns, kind, limit, expected)
+            for name, (columns, kind) in figures.items()
+            if columns
+        }
 
     def add(self, values: NDArray[Any], rasters: Mapping[str, NDArray[np.bool_]]) -> None:
         """Add one block: input event values and the rasters of all populations."""
@@ -258,34 +232,37 @@ class Recorder:
 
         `words` are the rasters, 64 neurons in one; `output` is the raster that the readout decodes.
         """
-        for name, growing in self._counts.items():
-            growing.add(counts[name])
-        for name, growing in self._synops.items():
-            growing.add(synops[name])
-        for name, growing in self._digests.items():
-            growing.add(digests[name])
-        for name, growing in self._packed.items():
-            growing.add(_bytes(words[name], self.network[name].size))
-        if self._scores is not None and self.network.readout is not None:
-            self._scores.add(self.network.readout.scores(output))
+        blocks: dict[str, Mapping[str, NDArray[Any]]] = {
+            "counts": counts,
+            "synops": synops,
+            "digests": digests,
+        }
+        if "scores" in self._rows and self.network.readout is not None:
+            blocks["scores"] = {"scores": self.network.readout.scores(output)}
+        if "packed" in self._rows:
+            sizes = {p.name: p.size for p in self.network.populations}
+            blocks["packed"] = {name: _bytes(words[name], size) for name, size in sizes.items()}
+        for kind, rows in self._rows.items():
+            rows.add(blocks[kind])
         self.n_samples += len(output)
 
     def finish(self, **details: Any) -> Recording:
         """Return the recording of all blocks; the recorder is used up."""
+        found = {kind: rows.finish() for kind, rows in self._rows.items()}
+
+        def one_each(kind: str) -> Mapping[str, NDArray[Any]]:
+            return MappingProxyType({name: column[:, 0] for name, column in found[kind].items()})
+
         return Recording(
             network=self.network,
             n_samples=self.n_samples,
-            spike_counts=_finished(self._counts),
-            synops=_finished(self._synops),
-            digests=_finished(self._digests),
-            packed=_finished(self._packed),
-            scores=None if self._scores is None else self._scores.finish(),
+            spike_counts=one_each("counts"),
+            synops=one_each("synops"),
+            digests=one_each("digests"),
+            packed=MappingProxyType(found.get("packed", {})),
+            scores=found["scores"]["scores"] if "scores" in found else None,
             **details,
         )
-
-
-def _finished(arrays: Mapping[str, _Growing]) -> Mapping[str, NDArray[Any]]:
-    return MappingProxyType({name: growing.finish() for name, growing in arrays.items()})
 
 
 def _words(raster: NDArray[np.bool_]) -> NDArray[np.uint64]:

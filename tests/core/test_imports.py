@@ -15,7 +15,7 @@ import whetsim
 PACKAGE = Path(whetsim.__file__).parent
 
 ORDER = (
-    {"errors", "progress"},
+    {"errors", "progress", "rows"},
     {"layer", "windows", "layers", "model"},
     {"connectivity", "network", "formats", "reference"},
     {"grid", "affine", "mapping", "coding", "recording", "sums", "arithmetic"},

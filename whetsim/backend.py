@@ -24,6 +24,7 @@ from whetsim.coding import encode_network, encode_samples, rounding_of, to_integ
 from whetsim.errors import SampleError, UnsupportedError, WhetsimError, did_you_mean
 from whetsim.network import Encoding, InputPopulation, SpikingNetwork
 from whetsim.recording import Record, Recorder, Recording, Timing
+from whetsim.rows import Rows, rows_in_memory
 
 __all__ = [
     "Backend",
@@ -246,7 +247,8 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
             time is in memory.
         record : str
             ``counts`` keeps spike counts, synops, scores and a fingerprint of each sample;
-            ``rasters`` keeps every spike as one bit, and the samples.
+            ``rasters`` keeps every spike as one bit, and the samples. Beyond 2 MiB results lie in
+            a temporary file, of which the arrays of the recording are maps.
         input_scale : float, optional
             Samples are floats that are whole multiples of this.
         progress : bool or callable
@@ -279,7 +281,8 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
         recorder = Recorder(self.network, record, expected=total or 0)
         digest, narrow = _new_digest(), _narrow_type(source)
         rounding, run_s, read_s = 0.0, 0.0, 0.0
-        kept = []
+        limit = rows_in_memory(source.size * narrow.itemsize)
+        kept = Rows({"samples": source.size}, narrow, limit)
         size = max(1, self.block_values // max(1, source.size + self.network.n_neurons))
         with _progress(progress, total) as report:
             for batch, given in batches:
@@ -291,6 +294,8 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
                         rounding = max(rounding, rounding_of(floats, block, source))
                     block = np.ascontiguousarray(block, dtype=narrow)
                     digest.update(block.data)
+                    if record == "rasters":
+                        kept.add({"samples": block})
                     self.read_s = 0.0
                     self.report = partial(_report_from, report, recorder.n_samples)
                     with _named_failures(self.backend.name):
@@ -298,13 +303,11 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
                     run_s += time.perf_counter() - begin - self.read_s
                     read_s += self.read_s
                     report(recorder.n_samples)
-                if record == "rasters":
-                    kept.append(_frozen_copy(batch))
         return recorder.finish(
             backend=self.backend.name,
             schedule=self.schedule,
             versions=dict(self.backend.versions()),
-            samples=_joined(kept, source.size) if record == "rasters" else None,
+            samples=kept.finish()["samples"] if record == "rasters" else None,
             samples_digest=digest.hexdigest(),
             input_rounding=rounding,
             timing=Timing(self.build_s, run_s, read_s),
@@ -423,18 +426,6 @@ def _checked_batches(
             raise SampleError(f"batch that begins with sample {first}: {error}") from None
         yield integers, batch
         first += len(integers)
-
-
-def _joined(batches: list[NDArray[Any]], n_values: int) -> NDArray[Any]:
-    if len(batches) == 1:
-        return batches[0]
-    return _frozen_copy(np.concatenate([np.zeros((0, n_values), np.uint8), *batches]))
-
-
-def _frozen_copy(array: NDArray[Any]) -> NDArray[Any]:
-    array = array.copy()
-    array.flags.writeable = False
-    return array
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from whetsim.errors import SampleError, UnknownNameError, did_you_mean
 from whetsim.network import SpikingNetwork
-from whetsim.rows import Rows
+from whetsim.rows import Rows, rows_in_memory
 
 __all__ = ["Record", "Recorder", "Recording", "Timing"]
 
@@ -159,10 +159,6 @@ class Recording:
         return sum(float(s.sum()) for s in self.synops.values()) / max(self.n_samples, 1)
 
 
-RESULTS_IN_MEMORY = 2**21
-"""Bytes of results that a run keeps in memory; if there are more, they go to a temporary file."""
-
-
 class Recorder:
     """Collects blocks of a run and makes a `Recording` of them.
 
@@ -192,9 +188,8 @@ class Recorder:
         a_sample = sum(
             sum(columns.values()) * np.dtype(kind).itemsize for columns, kind in figures.values()
         )
-        limit = max(1, RESULTS_IN_MEMORY // a_sample)
         self._rows = {
-            name: Rows(columns, kind, limit, expected)
+            name: Rows(columns, kind, rows_in_memory(a_sample), expected)
             for name, (columns, kind) in figures.items()
             if columns
         }

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Rows"]
+__all__ = ["IN_MEMORY", "Rows", "rows_in_memory"]
+
+IN_MEMORY = 2**21
+"""Bytes of results that a run keeps in memory; if there are more, they go to a temporary file."""
+
+
+def rows_in_memory(n_bytes: int) -> int:
+    """Return how many rows of that many bytes to keep in memory."""
+    return max(1, IN_MEMORY // max(1, n_bytes))
 
 
 class Rows:
@@ -30,7 +38,9 @@ class Rows:
         How many will come, if it is known.
     """
 
-    def __init__(self, columns: Mapping[str, int], dtype: Any, limit: int, expected: int) -> None:
+    def __init__(
+        self, columns: Mapping[str, int], dtype: Any, limit: int, expected: int = 0
+    ) -> None:
         self._slices: dict[str, slice] = {}
         width = 0
         for name, size in columns.items():

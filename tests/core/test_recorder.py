@@ -13,12 +13,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import whetsim.recording as recording_module
 import whetsim.rows as rows_module
+from whetsim.comparison import compare
 from whetsim.mapping import map_to_spikes
+from whetsim.model_comparison import compare_with_model
 from whetsim.network import SpikingNetwork
-from whetsim.recording import RESULTS_IN_MEMORY, Recorder, Recording
+from whetsim.recording import Recorder, Recording
 from whetsim.registry import get_backend
+from whetsim.rows import IN_MEMORY
 from whetsim.runner import run
 from whetsim.testing.networks import conv_model, dense_model, random_samples
 
@@ -108,7 +110,7 @@ def recorded(network: SpikingNetwork, record: str, sizes: list[int]) -> dict[str
 
 
 def limit_memory(monkeypatch: pytest.MonkeyPatch, n_bytes: int) -> None:
-    monkeypatch.setattr(recording_module, "RESULTS_IN_MEMORY", n_bytes)
+    monkeypatch.setattr(rows_module, "IN_MEMORY", n_bytes)
 
 
 @pytest.mark.parametrize("record", ["counts", "rasters"])
@@ -178,6 +180,26 @@ def test_results_stay_in_memory_without_a_folder_for_them(
         assert np.array_equal(array, found[name]), name
 
 
+def test_a_run_in_files_is_compared_as_one_in_memory(
+    network: SpikingNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = dense_model(np.random.default_rng(0))
+    samples = random_samples(np.random.default_rng(6), network.input.samples, 200)
+    inside = run(network, samples, record="rasters")
+    limit_memory(monkeypatch, 100)
+    outside = run(network, samples, record="rasters")
+    assert inside.samples is not None and outside.samples is not None
+    assert inside.samples.base is None or inside.samples.base.base is None
+    assert np.array_equal(inside.samples, outside.samples)
+    assert np.array_equal(inside.samples, samples.reshape(200, -1))
+    assert compare(inside, outside).n_differences == 0
+    one, other = (compare_with_model(model, r) for r in (inside, outside))
+    assert one.faults == other.faults and one.ties == other.ties
+    for population in network.populations:
+        name = population.name
+        assert np.array_equal(inside.raster(name), outside.raster(name))
+
+
 @pytest.mark.parametrize("known", [False, True])
 def test_memory_is_bounded(network: SpikingNetwork, known: bool) -> None:
     size = 500
@@ -199,8 +221,8 @@ def test_memory_is_bounded(network: SpikingNetwork, known: bool) -> None:
         assert results == n * 8 * (1 + 3 * names + network.readout.n_classes)
         assert recording.spike_counts["input"].sum() == n // size * np.count_nonzero(values)
         # Mapped results are no memory of Python's.
-        assert results > 2 * RESULTS_IN_MEMORY
-    assert max(peaks) < RESULTS_IN_MEMORY * 9 / 8 + block < results / 2
+        assert results > 2 * IN_MEMORY
+    assert max(peaks) < IN_MEMORY * 9 / 8 + block < results / 2
 
 
 def test_totals_of_many_runs_are_those_of_one(network: SpikingNetwork) -> None:

@@ -21,10 +21,10 @@ def test_a_placement_knows_its_network(chip: str) -> None:
     assert result.fingerprint == net.graded_fingerprint == net.fingerprint
     assert Placement.from_json(result.to_json()).fingerprint == net.fingerprint
     assert place(other, chip).fingerprint != net.fingerprint
-    # Texts from before have none.
     content = json.loads(result.to_json())
     del content["fingerprint"]
-    assert Placement.from_json(json.dumps(content)).fingerprint == ""
+    with pytest.raises(FormatError, match=r"missing key .*fingerprint"):
+        Placement.from_json(json.dumps(content))
 
 
 def test_bad_requests_are_refused() -> None:

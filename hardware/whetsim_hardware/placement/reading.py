@@ -100,7 +100,7 @@ def _fields(where: str, value: Any, checks: Mapping[str, Check]) -> None:
         raise ValueError(f"{where or 'content'}: got {quote(value)}; need an object")
     prefix = f"{where}." if where else ""
     _refuse_keys(prefix, "unknown", [key for key in value if key not in checks])
-    _refuse_keys(prefix, "missing", [k for k in checks if k not in value and k not in OPTIONAL])
+    _refuse_keys(prefix, "missing", [k for k in checks if k not in value])
     for key, item in value.items():
         checks[key](f"{prefix}{key}", item)
 
@@ -133,5 +133,3 @@ PLACEMENT: Mapping[str, Check] = {
     "greedy_traffic": _amount,
     "notes": _all(_text),
 }
-OPTIONAL = ("fingerprint",)
-"""Keys that the first texts did not have."""

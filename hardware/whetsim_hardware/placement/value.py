@@ -109,7 +109,7 @@ class Placement:
     notes : tuple of str
         What was taken for granted.
     fingerprint : str
-        ``graded_fingerprint`` of the network; empty if it is not known.
+        ``graded_fingerprint`` of the network.
     """
 
     network: str

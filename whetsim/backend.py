@@ -281,8 +281,8 @@ class Simulation(AbstractContextManager["Simulation"], ABC):
         recorder = Recorder(self.network, record, expected=total or 0)
         digest, narrow = _new_digest(), _narrow_type(source)
         rounding, run_s, read_s = 0.0, 0.0, 0.0
-        limit = rows_in_memory(source.size * narrow.itemsize)
-        kept = Rows({"samples": source.size}, narrow, limit)
+        limit = rows_in_memory(source.samples.size * narrow.itemsize)
+        kept = Rows({"samples": source.samples.size}, narrow, limit)
         size = max(1, self.block_values // max(1, source.size + self.network.n_neurons))
         with _progress(progress, total) as report:
             for batch, given in batches:

@@ -17,7 +17,7 @@ import whetsim.rows as rows_module
 from whetsim.comparison import compare
 from whetsim.mapping import map_to_spikes
 from whetsim.model_comparison import compare_with_model
-from whetsim.network import SpikingNetwork
+from whetsim.network import Encoding, SpikingNetwork
 from whetsim.recording import Recorder, Recording
 from whetsim.registry import get_backend
 from whetsim.rows import IN_MEMORY
@@ -198,6 +198,16 @@ def test_a_run_in_files_is_compared_as_one_in_memory(
     for population in network.populations:
         name = population.name
         assert np.array_equal(inside.raster(name), outside.raster(name))
+
+
+@pytest.mark.parametrize("encoding", ["graded", "bitplane"])
+def test_samples_are_kept_as_given_in_every_encoding(
+    network: SpikingNetwork, encoding: Encoding
+) -> None:
+    samples = random_samples(np.random.default_rng(7), network.input.samples, 12)
+    recording = run(network, samples, record="rasters", encoding=encoding)
+    assert recording.samples is not None
+    assert np.array_equal(recording.samples, samples.reshape(12, -1))
 
 
 @pytest.mark.parametrize("known", [False, True])

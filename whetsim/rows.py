@@ -71,16 +71,25 @@ class Rows:
         """Return each column, read-only, ``(n, entries)``; the rows are used up."""
         if self._file is not None and self._n:
             self._write()
-        if self._file is None:
+        rows = self._mapped()
+        if rows is None:
             self._resize(self._n)
-            rows: NDArray[Any] = self._rows
+            rows = self._rows
             rows.flags.writeable = False
-        else:
-            shape = (self._n_written, self._rows.shape[1])
-            mapped = np.memmap(self._file, self._rows.dtype, "r", shape=shape)
-            rows = np.asarray(mapped)
-            self._file.close()  # the map goes on, and with it what it maps
         return {name: rows[:, columns] for name, columns in self._slices.items()}
+
+    def _mapped(self) -> NDArray[Any] | None:
+        """Return the rows as a map of the file, or None if they are in memory."""
+        if self._file is None:
+            return None
+        shape = (self._n_written, self._rows.shape[1])
+        try:
+            rows = np.asarray(np.memmap(self._file, self._rows.dtype, "r", shape=shape))
+        except OSError:  # a file system that maps nothing
+            self._read_back()
+            return None
+        self._file.close()  # the map goes on, and with it what it maps
+        return rows
 
     def _make_room(self, n: int) -> None:
         if n > len(self._rows):

@@ -169,6 +169,24 @@ def test_results_stay_in_memory_where_no_file_can_be_written(
         assert np.array_equal(array, found[name]), name
 
 
+def test_results_are_read_back_where_files_cannot_be_mapped(
+    network: SpikingNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = recorded(network, "rasters", [50, 50])
+    limit_memory(monkeypatch, 500)
+    asked: list[object] = []
+
+    def refuse(*arguments: object, **_: object) -> None:
+        asked.append(arguments)
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr(np, "memmap", refuse)
+    found = recorded(network, "rasters", [50, 50])
+    assert asked
+    for name, array in right.items():
+        assert np.array_equal(array, found[name]), name
+
+
 def test_results_stay_in_memory_without_a_folder_for_them(
     network: SpikingNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:

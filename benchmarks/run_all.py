@@ -50,7 +50,7 @@ BENCHMARKS = (
     Benchmark(
         "throughput",
         "how fast is it beside scripts written by hand?",
-        ("--samples", "1000", "--tutorial-samples", "0", "--no-pynn"),
+        ("--networks", "mlp", "--samples", "1000", "--tutorial-samples", "0", "--no-pynn"),
         ("--full",),
     ),
     Benchmark("large_network", "do the simulators take large networks?", (), ("--full",)),
